@@ -1,0 +1,284 @@
+"""params.yaml as frozen, validated, typed objects.
+
+A key that does not exist, a value of the wrong type or out of range is a ConfigError that names the key by its dotted path
+and what is allowed there; nothing is silently ignored or converted (an integer may stand for a float, nothing else).
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import yaml
+
+from replication.errors import ConfigError
+
+DATASETS = ("digits", "cifar10", "svhn", "mnist")
+METHODS = ("boostresnet", "e2e", "boostresnet-refined")
+READINGS = ("released", "paper-text", "mlp")
+ORACLE_LOSSES = ("exp_cross_entropy", "exponential")
+AUXILIARIES = ("transition-blocks", "linear")
+
+T = TypeVar("T")
+
+
+def _one_of(*allowed: str) -> Callable[..., None]:
+    def check(_instance: object, _attribute: object, value: str) -> None:
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+
+    return check
+
+
+def _between(low: float, high: float = math.inf, *, open_low: bool = False) -> Callable[..., None]:
+    sign = "above" if open_low else "at least"
+
+    def check(_instance: object, _attribute: object, value: float | None) -> None:
+        if value is None:
+            return
+        if not math.isfinite(value) or value > high or value < low or (open_low and value == low):
+            limit = f" and at most {high:g}" if math.isfinite(high) else ""
+            raise ValueError(f"must be {sign} {low:g}{limit}")
+
+    return check
+
+
+def _device(_instance: object, _attribute: object, value: str) -> None:
+    kind, _, index = value.partition(":")
+    if value not in ("auto", "cpu", "cuda") and not (kind == "cuda" and index.isdecimal()):
+        raise ValueError("must be auto, cpu, cuda or cuda:N")
+
+
+_positive = _between(0, open_low=True)
+_count = _between(1, 10**9)
+
+
+@attrs.frozen
+class DataParams:
+    allow_unofficial: bool
+    validation_fraction: float = attrs.field(validator=_between(0, 0.5, open_low=True))
+    split_seed: int = attrs.field(validator=_between(0, 2**32 - 1))
+    include_extra: bool
+
+
+@attrs.frozen
+class AugmentationParams:
+    crop_padding: int = attrs.field(validator=_between(0, 64))
+    flip: bool
+
+    @property
+    def active(self) -> bool:
+        """Whether a training image can differ from the stored one."""
+        return self.crop_padding > 0 or self.flip
+
+
+@attrs.frozen
+class ModelParams:
+    reading: str = attrs.field(validator=_one_of(*READINGS))
+    blocks: int = attrs.field(validator=_between(1, 1000))
+    width: int = attrs.field(validator=_between(1, 2**16))
+
+
+@attrs.frozen
+class OptimizerParams:
+    learning_rate: float = attrs.field(validator=_positive)
+    gradient_clamp: float | None = attrs.field(validator=_positive)
+    batch_size: int = attrs.field(validator=_count)
+
+
+@attrs.frozen
+class BoostResNetParams:
+    oracle_loss: str = attrs.field(validator=_one_of(*ORACLE_LOSSES))
+    auxiliary: str = attrs.field(validator=_one_of(*AUXILIARIES))
+    updates_per_block: int = attrs.field(validator=_count)
+    check_interval: int = attrs.field(validator=_count)
+    gamma_threshold: float = attrs.field(validator=_between(-1, 1))
+    initial_edge: float = attrs.field(validator=_between(0, 0.999))
+
+
+@attrs.frozen
+class LengthParams:
+    updates: int | None = attrs.field(validator=_count)
+
+
+@attrs.frozen
+class EvaluationParams:
+    interval: int = attrs.field(validator=_count)
+    train_samples: int = attrs.field(validator=_count)
+    test_curve: bool
+    batch_size: int = attrs.field(validator=_count)
+
+
+@attrs.frozen
+class RuntimeParams:
+    device: str = attrs.field(validator=_device)
+    threads: int = attrs.field(validator=_between(1, 1024))
+    memory_limit_gib: float = attrs.field(validator=_between(0, 10**6))
+
+
+@attrs.frozen
+class Experiment:
+    """Everything that determines the runs on one dataset, but for method and seed."""
+
+    dataset: str = attrs.field(validator=_one_of(*DATASETS))
+    budget: float = attrs.field(validator=_between(0, 100, open_low=True))
+    data: DataParams
+    augmentation: AugmentationParams
+    model: ModelParams
+    optimizer: OptimizerParams
+    boostresnet: BoostResNetParams
+    end_to_end: LengthParams
+    refinement: LengthParams
+    evaluation: EvaluationParams
+    runtime: RuntimeParams
+
+    def scaled(self, updates: int) -> int:
+        """A length in gradient updates under the budget, at least one update."""
+        return max(1, round(updates * self.budget))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain nested dictionary, for run.json and the run tracker."""
+        return attrs.asdict(self)
+
+
+@attrs.frozen
+class Lists:
+    """What the pipeline runs: the product of the three."""
+
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+def load_experiment(dataset: str, path: Path = Path("params.yaml")) -> Experiment:
+    """The experiment of one dataset: `defaults`, overridden by `experiments.DATASET`.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or a key or value in it is not allowed.
+    """
+    document = _read(path)
+    if dataset not in DATASETS:
+        raise ConfigError(f"unknown dataset '{dataset}'; choose one of {', '.join(DATASETS)}")
+    experiments = _mapping(document["experiments"], "experiments")
+    for name in experiments:
+        if name not in DATASETS:
+            raise ConfigError(f"{path}: unknown dataset 'experiments.{name}'; known are {', '.join(DATASETS)}")
+    defaults = _mapping(document["defaults"], "defaults")
+    overrides = _mapping(experiments.get(dataset) or {}, f"experiments.{dataset}")
+    # On their own first: a mistake in the defaults is one even where this dataset overrides it.
+    experiment_from_dict({"dataset": dataset, **defaults}, f"{path}: defaults")
+    return experiment_from_dict({"dataset": dataset, **_merge(defaults, overrides, f"experiments.{dataset}")}, str(path))
+
+
+def experiment_from_dict(values: Mapping[str, Any], origin: str = "parameters") -> Experiment:
+    """An Experiment from the nested dictionary that `Experiment.as_dict` gives; ConfigError on anything else."""
+    try:
+        return _structure(Experiment, values, "")
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+
+
+def load_lists(path: Path = Path("params.yaml")) -> Lists:
+    """The lists that span the pipeline's matrix; ConfigError on an unknown name, a duplicate or a bad seed."""
+    document = _read(path)
+    methods = _mapping(document["methods"], f"{path}: methods")
+    if set(methods) != {"from_scratch", "refined", "all"}:
+        raise ConfigError(f"{path}: methods must hold from_scratch, refined and all, got {', '.join(methods)}")
+    for key, values in methods.items():
+        _names(values, METHODS, f"{path}: methods.{key}")
+    if sorted(methods["all"]) != sorted([*methods["from_scratch"], *methods["refined"]]):
+        raise ConfigError(f"{path}: methods.all must name the methods of from_scratch and refined together")
+    seeds = document["seeds"]
+    if not isinstance(seeds, list) or not seeds or len(set(map(repr, seeds))) != len(seeds):
+        raise ConfigError(f"{path}: seeds must be a list of different whole numbers, got {seeds!r:.60}")
+    for seed in seeds:
+        if type(seed) is not int or not 0 <= seed < 2**32:
+            raise ConfigError(f"{path}: seeds: {seed!r:.60} is no seed; use whole numbers from 0 to {2**32 - 1}")
+    return Lists(
+        datasets=_names(document["datasets"], DATASETS, f"{path}: datasets"),
+        methods=tuple(methods["all"]),
+        seeds=tuple(seeds),
+    )
+
+
+def _names(values: Any, allowed: tuple[str, ...], where: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or len(set(map(repr, values))) != len(values):
+        raise ConfigError(f"{where} must be a list of different names, got {values!r:.60}")
+    for value in values:
+        if value not in allowed:
+            raise ConfigError(f"{where}: unknown name {value!r:.60}; known are {', '.join(allowed)}")
+    return tuple(values)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; run from the repository root or pass --params") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    document = _mapping(document, str(path))
+    expected = {"defaults", "experiments", "datasets", "methods", "seeds"}
+    if set(document) != expected:
+        missing, unknown = sorted(expected - set(document)), sorted(map(str, set(document) - expected))
+        problem = f"missing section '{missing[0]}'" if missing else f"unknown section '{unknown[0]}'"
+        raise ConfigError(f"{path}: {problem}; the sections are {', '.join(sorted(expected))}")
+    return document
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"{where}: must be a section of named values, got {value!r:.60}")
+    return value
+
+
+def _merge(base: Mapping[str, Any], override: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`base` with the values of `override` in place; sections are merged, everything else replaced."""
+    merged = dict(base)
+    for key, value in override.items():
+        if isinstance(base.get(key), dict):
+            merged[key] = _merge(base[key], _mapping(value, f"{where}.{key}"), f"{where}.{key}")
+        else:
+            merged[key] = value
+    return merged
+
+
+def _structure(cls: type[T], values: Any, where: str) -> T:
+    """Build an attrs class from a mapping, with every key and type checked."""
+    values = _mapping(values, where or "parameters")
+    prefix = f"{where}." if where else ""
+    fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            raise ConfigError(f"unknown parameter '{prefix}{key}'; known here are {', '.join(fields)}")
+    hints = typing.get_type_hints(cls)
+    arguments = {}
+    for name, field in fields.items():
+        if name not in values:
+            raise ConfigError(f"missing parameter '{prefix}{name}'")
+        arguments[name] = _value(hints[name], values[name], f"{prefix}{name}")
+        try:
+            if field.validator is not None:
+                field.validator(None, field, arguments[name])
+        except ValueError as error:
+            raise ConfigError(f"{prefix}{name} {error}, got {values[name]!r:.60}") from None
+    return cls(**arguments)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if attrs.has(hint):
+        return _structure(hint, value, where)
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in allowed:
+        return None
+    if float in allowed and type(value) is int and abs(value) <= 2**53:
+        return float(value)
+    if type(value) not in allowed:  # type(), not isinstance: True is an int to Python, not to a reader of params.yaml
+        names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in allowed)
+        raise ConfigError(f"{where} must be {names}, got {value!r:.60}")
+    return value

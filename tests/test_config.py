@@ -1,0 +1,164 @@
+"""params.yaml: every mistake is one line that names the key; every valid object survives the way through run.json."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from replication.config import DATASETS, Experiment, experiment_from_dict, load_experiment, load_lists
+from replication.errors import ConfigError
+
+PARAMS = Path(__file__).resolve().parent.parent / "params.yaml"
+DOCUMENT = yaml.safe_load(PARAMS.read_text())
+
+
+def write(tmp_path: Path, document: object) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def changed(keys: str, value: object) -> dict:
+    document = copy.deepcopy(DOCUMENT)
+    *parents, last = keys.split(".")
+    section = document
+    for key in parents:
+        section = section[key]
+    section[last] = value
+    return document
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_committed_parameters_are_valid_and_survive_json(dataset):
+    experiment = load_experiment(dataset, PARAMS)
+    assert experiment_from_dict(json.loads(json.dumps(experiment.as_dict()))) == experiment
+
+
+def test_the_papers_numbers_are_the_defaults():
+    experiment = load_experiment("cifar10", PARAMS)
+    assert (experiment.optimizer.learning_rate, experiment.optimizer.gradient_clamp) == (0.001, 0.1)
+    assert (experiment.optimizer.batch_size, experiment.boostresnet.updates_per_block) == (100, 10_000)
+    assert experiment.boostresnet.gamma_threshold == -0.0001
+    assert experiment.boostresnet.check_interval == 10_000
+    assert load_experiment("svhn", PARAMS).boostresnet.check_interval == 5_000
+    assert load_experiment("mnist", PARAMS).model.width == 1024
+    assert experiment.augmentation.crop_padding == 3 and experiment.budget == 1.0
+
+
+@pytest.mark.parametrize("line", PARAMS.read_text().split("\ndefaults:\n")[1].split("\nexperiments:\n")[0].splitlines())
+def test_every_default_states_its_source(line):
+    """A leaf of `defaults` is followed by [P], [A] or [?], or is one of the few that change no result."""
+    leaf = re.match(r"    (\w+): +\S+", line)
+    without_source = {"allow_unofficial", "crop_padding", "flip", "batch_size", "device", "threads", "memory_limit_gib"}
+    if leaf and leaf[1] not in without_source:
+        assert re.search(r"\[[PA?]|\[P\]|Figure 3 shows", line), line
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        ("defaults.optimizer.momentum", 0.9, r"unknown parameter 'optimizer\.momentum'; known here are learning_rate"),
+        ("experiments.digits.boostresnet", {"gama_threshold": 0}, r"unknown parameter 'boostresnet\.gama_threshold'"),
+        ("defaults.budget", "all", r"budget must be float, got 'all'"),
+        ("defaults.budget", True, r"budget must be float, got True"),
+        ("defaults.budget", 0, r"budget must be above 0"),
+        ("defaults.budget", float("nan"), r"budget must be above 0"),
+        ("defaults.optimizer.batch_size", 1.5, r"optimizer\.batch_size must be int, got 1\.5"),
+        ("defaults.optimizer.batch_size", 0, r"optimizer\.batch_size must be at least 1"),
+        ("defaults.optimizer.gradient_clamp", -1, r"optimizer\.gradient_clamp must be above 0"),
+        ("defaults.model.reading", "resnet", r"model\.reading must be one of released, paper-text, mlp, got 'resnet'"),
+        ("defaults.model", 3, r"model: must be a section"),
+        ("defaults.runtime.device", "gpu", r"runtime\.device must be auto, cpu, cuda or cuda:N"),
+        ("experiments.cifar100", {}, r"unknown dataset 'experiments\.cifar100'"),
+        ("extra", {}, r"unknown section 'extra'"),
+    ],
+)
+def test_mistakes_name_the_key(tmp_path, keys, value, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_experiment("digits", write(tmp_path, changed(keys, value)))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_keys_files_and_broken_yaml(tmp_path):
+    document = copy.deepcopy(DOCUMENT)
+    del document["defaults"]["optimizer"]["learning_rate"]
+    with pytest.raises(ConfigError, match=r"missing parameter 'optimizer\.learning_rate'"):
+        load_experiment("digits", write(tmp_path, document))
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_experiment("digits", tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="unknown dataset 'imagenet'; choose one of digits"):
+        load_experiment("imagenet", PARAMS)
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("defaults: [\n")
+    with pytest.raises(ConfigError, match="no valid YAML"):
+        load_experiment("digits", broken)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        ("datasets", ["digits", "imagenet"], "unknown name 'imagenet'"),
+        ("datasets", ["digits", "digits"], "different names"),
+        ("seeds", [0, -1], "-1 is no seed"),
+        ("seeds", [True], "True is no seed"),
+        ("seeds", [], "different whole numbers"),
+        ("methods.all", ["boostresnet"], "of from_scratch and refined together"),
+        ("methods.some", [], "from_scratch, refined and all"),
+    ],
+)
+def test_mistakes_in_the_lists(tmp_path, keys, value, message):
+    with pytest.raises(ConfigError, match=message):
+        load_lists(write(tmp_path, changed(keys, value)))
+
+
+def test_budget_scales_lengths_and_never_to_nothing(experiment):
+    import attrs
+
+    small = attrs.evolve(experiment, budget=0.002)
+    assert small.scaled(10_000) == 20
+    assert small.scaled(1) == 1
+
+
+_LEAVES = [
+    (section, key)
+    for section, values in DOCUMENT["defaults"].items()
+    for key in (values if isinstance(values, dict) else [None])
+]
+_VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(leaf=st.sampled_from(_LEAVES), value=_VALUES)
+def test_any_value_anywhere_is_a_valid_object_or_a_clear_error(leaf, value):
+    values = {"dataset": "digits", **copy.deepcopy(DOCUMENT["defaults"])}
+    section, key = leaf
+    if key is None:
+        values[section] = value
+    else:
+        values[section][key] = value
+    try:
+        experiment = experiment_from_dict(values)
+    except ConfigError as error:
+        assert section in str(error) and "\n" not in str(error)
+    else:
+        assert isinstance(experiment, Experiment)
+        assert experiment_from_dict(experiment.as_dict()) == experiment
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.one_of(st.text(max_size=60), st.binary(max_size=60)))
+def test_random_files_are_refused_clearly(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("params") / "params.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ConfigError):
+        load_experiment("digits", path)
