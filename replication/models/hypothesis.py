@@ -1,0 +1,67 @@
+"""Hypothesis modules: a block and the auxiliary classifier on top of it, o_{t+1}(x) = softmax(W_{t+1}^T g_{t+1}(x)) (eq. 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from replication.models.resnet import Head, ResNet
+
+
+class AuxiliaryClassifier(nn.Module):
+    """What turns g_{t+1} into logits: the later stages' first blocks, if they belong to it, and a linear classifier."""
+
+    def __init__(self, transitions: list[nn.Module], head: Head) -> None:
+        super().__init__()
+        self.transitions, self.head = nn.ModuleList(transitions), head
+
+    def forward(self, g: Tensor) -> Tensor:
+        """g_{t+1} (N, ...) -> logits (N, C)."""
+        for module in self.transitions:
+            g = module(g)
+        return self.head(g)
+
+
+class HypothesisModule(nn.Module):
+    """Block f_t and auxiliary classifier: g_t (N, ...) -> logits of o_{t+1} (N, C)."""
+
+    def __init__(self, block: nn.Module, auxiliary: AuxiliaryClassifier) -> None:
+        super().__init__()
+        self.block, self.auxiliary = block, auxiliary
+
+    def forward(self, g: Tensor) -> Tensor:
+        return self.auxiliary(self.block(g))
+
+
+class HypothesisFactory:
+    """Makes the hypothesis module of every round of one network.
+
+    `transition-blocks` (the released code): the first block of each later stage, which is the network's own and will have its
+    own round when its turn comes, is trained along, and the network's head serves every round; all are carried over from round
+    to round. `linear` (the paper's text): the head alone; a stage whose width is not the last one's gets a linear classifier
+    of its own, carried over within the stage, initialised from `seed`.
+    """
+
+    def __init__(self, network: ResNet, kind: str, seed: int) -> None:
+        self._network, self._kind, self._seed = network, kind, seed
+        self._heads: dict[int, Head] = {}
+
+    def hypothesis(self, index: int) -> HypothesisModule:
+        """The hypothesis module of round `index`, sharing its block's parameters with the network."""
+        network = self._network
+        later = [start for start in network.stage_starts if start > index]
+        if self._kind == "transition-blocks" or not later:
+            auxiliary = AuxiliaryClassifier([network.rounds[start] for start in later], network.head)
+        else:
+            auxiliary = AuxiliaryClassifier([], self._stage_head(index, later[0]))
+        return HypothesisModule(network.rounds[index], auxiliary)
+
+    def _stage_head(self, index: int, stage: int) -> Head:
+        if stage not in self._heads:
+            convolutions = [part for part in self._network.rounds[index].modules() if isinstance(part, nn.Conv2d)]
+            weight = self._network.head.linear.weight
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self._seed)
+                head = Head(convolutions[-1].out_channels, weight.shape[0], pool=True)
+            self._heads[stage] = head.to(weight.device)
+        return self._heads[stage]

@@ -1,0 +1,126 @@
+"""Networks: counted by hand, shaped as stated, and initialised by the seed alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from replication.config import ModelParams
+from replication.errors import ConfigError
+from replication.models import build_network
+from replication.models.build import count_parameters, layer_table, stage_sizes
+from replication.models.hypothesis import HypothesisFactory
+from replication.models.resnet import ReleasedBlock
+
+RELEASED = ModelParams(reading="released", blocks=24, width=16)
+PAPER_TEXT = ModelParams(reading="paper-text", blocks=25, width=15)
+MLP = ModelParams(reading="mlp", blocks=10, width=1024)
+SMALL = ModelParams(reading="released", blocks=6, width=4)
+
+
+def test_released_network_on_cifar10_has_the_hand_counted_layers_and_parameters():
+    rows = {row.name: row for row in layer_table(build_network(RELEASED, (3, 32, 32), 10, 0), (3, 32, 32))}
+    stage = {k: sum(r.parameters for name, r in rows.items() if name.startswith(f"stage{k}")) for k in (1, 2, 3)}
+    assert rows["stem"].parameters == 3 * 16 * 9 + 2 * 16 == 464
+    assert stage[1] == 8 * (2 * 16 * 16 * 9 + 4 * 16) == 37_376
+    assert stage[2] == (16 * 32 * 9 + 32 * 32 * 9 + 4 * 32) + 7 * (2 * 32 * 32 * 9 + 4 * 32) == 143_872
+    assert stage[3] == (32 * 64 * 9 + 64 * 64 * 9 + 4 * 64) + 7 * (2 * 64 * 64 * 9 + 4 * 64) == 573_440
+    assert rows["head"].parameters == 64 * 10 + 10 == 650
+    assert sum(row.parameters for row in rows.values()) == 755_802
+    assert sum(row.layers for row in rows.values()) == 50
+    assert len(rows) == 26  # 25 rounds and the head
+
+
+def test_released_network_halves_the_resolution_where_a_stage_starts():
+    rows = {row.name: row.output_shape for row in layer_table(build_network(RELEASED, (3, 32, 32), 10, 0), (3, 32, 32))}
+    assert rows["stage1.block8"] == (16, 32, 32)
+    assert rows["stage2.block1"] == (32, 16, 16)
+    assert rows["stage3.block8"] == (64, 8, 8)
+    assert rows["head"] == (10,)
+
+
+def test_paper_text_network_parameters_by_hand():
+    network = build_network(PAPER_TEXT, (3, 32, 32), 10, 0)
+    assert network.residual_blocks == 25
+    assert count_parameters(network) == (3 * 15 * 9 + 30) + 25 * (2 * 15 * 15 * 9 + 60) + (15 * 32 * 32 * 10 + 10)
+    assert count_parameters(network) == 256_795
+
+
+def test_mlp_network_parameters_by_hand_and_no_round_for_flattening():
+    network = build_network(MLP, (1, 28, 28), 10, 0)
+    assert len(network.rounds) == network.residual_blocks == 10
+    assert count_parameters(network) == 10 * (784 * 1024 + 1024 + 1024 * 784 + 784) + 7850 == 16_082_250
+
+
+@pytest.mark.parametrize("model", [RELEASED, PAPER_TEXT, MLP, SMALL])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 33, 17)])
+def test_any_image_size(model, shape):
+    logits = build_network(model, shape, 7, 0).eval()(torch.randn(2, *shape))
+    assert logits.shape == (2, 7)
+
+
+def test_stage_sizes_are_even_and_complete():
+    assert stage_sizes(24) == (8, 8, 8)
+    assert stage_sizes(8) == (3, 3, 2)
+    assert all(sum(stage_sizes(blocks)) == blocks for blocks in range(3, 60))
+
+
+def test_too_few_blocks_is_one_clear_line():
+    with pytest.raises(ConfigError, match=r"model\.blocks must be at least 3"):
+        build_network(ModelParams(reading="released", blocks=2, width=4), (3, 8, 8), 10, 0)
+
+
+def test_the_seed_alone_fixes_the_initialisation_and_the_global_generator_is_untouched():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first, again, other = (build_network(SMALL, (3, 8, 8), 10, seed).state_dict() for seed in (3, 3, 4))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_type_a_shortcut_takes_every_second_pixel_and_pads_with_zeros():
+    block = ReleasedBlock(2, 4, stride=2).eval()
+    nn.init.zeros_(block.residual[-1].weight)  # the last batch norm: f = 0, so only the shortcut is left
+    g = torch.rand(1, 2, 4, 4)
+    out = block(g)
+    assert torch.equal(out[:, :2], g[:, :, ::2, ::2])
+    assert torch.equal(out[:, 2:], torch.zeros(1, 2, 2, 2))
+
+
+def test_a_block_with_zero_residual_is_the_identity_in_the_paper_text_reading():
+    network = build_network(PAPER_TEXT, (3, 8, 8), 10, 0).eval()
+    block = network.rounds[1]
+    nn.init.zeros_(block.residual[-1].weight)
+    g = torch.randn(2, 15, 8, 8)
+    assert torch.equal(block(g), g)
+
+
+def test_the_auxiliary_classifier_of_the_first_stage_takes_the_later_transitions_along():
+    network = build_network(RELEASED, (3, 32, 32), 10, 0)
+    factory = HypothesisFactory(network, "transition-blocks", 0)
+    transitions = {index: list(factory.hypothesis(index).auxiliary.transitions) for index in range(25)}
+    second, third = network.rounds[9], network.rounds[17]
+    assert all(transitions[index] == [second, third] for index in range(9))
+    assert all(transitions[index] == [third] for index in range(9, 17))
+    assert all(transitions[index] == [] for index in range(17, 25))
+    assert factory.hypothesis(24).auxiliary.head is network.head
+
+
+def test_linear_auxiliary_classifiers_fit_their_stage_and_are_carried_over_within_it():
+    network = build_network(SMALL, (3, 8, 8), 10, 0)
+    factory = HypothesisFactory(network, "linear", 0)
+    heads = [factory.hypothesis(index).auxiliary.head for index in range(7)]
+    assert [head.linear.in_features for head in heads] == [4, 4, 4, 8, 8, 16, 16]
+    assert heads[0] is heads[2] and heads[3] is heads[4] and heads[5] is heads[6] is network.head
+
+
+def test_the_last_hypothesis_module_is_the_network():
+    network = build_network(SMALL, (3, 8, 8), 10, 0).eval()
+    images = torch.randn(5, 3, 8, 8)
+    g = images
+    for module in network.rounds[:-1]:
+        g = module(g)
+    last = HypothesisFactory(network, "transition-blocks", 0).hypothesis(6)
+    assert torch.equal(last.eval()(g), network(images))
