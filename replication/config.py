@@ -1,7 +1,8 @@
 """params.yaml as frozen, validated, typed objects.
 
-A key that does not exist, a value of the wrong type or out of range is a ConfigError that names the key by its dotted path
-and what is allowed there; nothing is silently ignored or converted (an integer may stand for a float, nothing else).
+A key that does not exist, a value of the wrong type or out of range is a ConfigError that names the key by its dotted
+path and what is allowed there; nothing is silently ignored or converted (an integer may stand for a float, nothing
+else).
 """
 
 from __future__ import annotations
@@ -172,7 +173,9 @@ def load_experiment(dataset: str, path: Path = Path("params.yaml")) -> Experimen
     overrides = _mapping(experiments.get(dataset) or {}, f"experiments.{dataset}")
     # On their own first: a mistake in the defaults is one even where this dataset overrides it.
     experiment_from_dict({"dataset": dataset, **defaults}, f"{path}: defaults")
-    return experiment_from_dict({"dataset": dataset, **_merge(defaults, overrides, f"experiments.{dataset}")}, str(path))
+    return experiment_from_dict(
+        {"dataset": dataset, **_merge(defaults, overrides, f"experiments.{dataset}")}, str(path)
+    )
 
 
 def experiment_from_dict(values: Mapping[str, Any], origin: str = "parameters") -> Experiment:
@@ -219,7 +222,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; run from the repository root or pass --params") from error
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}; run from the repository root or pass --params"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
     document = _mapping(document, str(path))

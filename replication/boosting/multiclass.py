@@ -1,8 +1,8 @@
-"""Multiclass BoostResNet (Algorithms 3 and 4, appendix F): cost matrix, edge, gamma, alpha, scores, bound and oracle losses.
+"""Multiclass BoostResNet (Algorithms 3 and 4, appendix F): costs, edge, gamma, alpha, scores, bound, oracle losses.
 
-Everything is computed in float64 from the outputs o_t (N, C) of the hypothesis modules. Only differences of scores matter and
-only ratios of costs, so costs are kept normalised (their off-diagonal entries sum to one) and are computed as a softmax:
-nothing overflows, however large alpha grows.
+Everything is computed in float64 from the outputs o_t (N, C) of the hypothesis modules. Only differences of scores
+matter and only ratios of costs, so costs are kept normalised (their off-diagonal entries sum to one) and are computed
+as a softmax: nothing overflows, however large alpha grows.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ EDGE_LIMIT = 1.0 - 1e-6
 
 
 def cost_matrix(scores: Tensor, labels: Tensor) -> Tensor:
-    """C_t(i, l) = exp(s(i, l) - s(i, y_i)) for l != y_i, minus the row's sum at l = y_i; divided by the sum over l != y_i.
+    """C_t(i, l) = exp(s(i, l) - s(i, y_i)) for l != y_i and minus the row's sum for l = y_i, divided by one total.
 
     Args:
         scores: s_t, (N, C).
         labels: y, (N,), int64.
 
     Returns:
-        (N, C), float64; off-diagonal entries are the distribution that the edge is an expectation under. Scores of zero give
+        (N, C), float64; off-diagonal entries are the distribution that the edge is an expectation under. Scores of
+        zero give
         C_0: ones off the diagonal and 1 - C on it, up to the common factor.
     """
     correct = labels[:, None]
@@ -46,7 +47,7 @@ def edge(costs: Tensor, outputs: Tensor) -> float:
 
 
 def weak_learning_gain(next_edge: float, previous_edge: float) -> float:
-    """(edge_{t+1}^2 - edge_t^2) / (1 - edge_t^2): the first half of Definition 4.1 asks that it be at least gamma^2 > 0."""
+    """(edge_{t+1}^2 - edge_t^2) / (1 - edge_t^2); the first half of Definition 4.1 asks for at least gamma^2 > 0."""
     previous = min(abs(previous_edge), EDGE_LIMIT)
     return (next_edge**2 - previous**2) / (1.0 - previous**2)
 
@@ -64,8 +65,9 @@ def alpha(module_edge: float) -> float:
 def covariance(costs: Tensor, previous: Tensor, following: Tensor, labels: Tensor) -> float:
     """Second half of Definition 4.1, which asks that it be non-positive, for several classes.
 
-    The binary condition is on the covariance of exp(-y o_{t+1}(x)) and exp(y o_t(x)). Our stated analogue over the pairs
-    (i, l), l != y_i, puts o(i, y_i) - o(i, l) in the place of y o(x), under the distribution that the edge is measured under.
+    The binary condition is on the covariance of exp(-y o_{t+1}(x)) and exp(y o_t(x)). Our stated analogue over the
+    pairs (i, l), l != y_i, puts o(i, y_i) - o(i, l) in the place of y o(x), under the distribution that the edge is
+    measured under.
 
     Args:
         costs: from `cost_matrix` at the scores s_t, (N, C).
@@ -153,10 +155,10 @@ def module_classifier(following: Tensor, following_alpha: float, previous: Tenso
 
 
 class ExponentialLoss(nn.Module):
-    """Oracle of Algorithm 4: mean_i sum_{l != y_i} exp(a [o(i, l) - o(i, y_i)]), minimised over the module, W and a > 0.
+    """Oracle of Algorithm 4: mean_i sum_{l != y_i} exp(a [o(i, l) - o(i, y_i)]), minimised over f, W and a > 0.
 
-    The mean stands for the paper's sum (the same minimiser). a is trained as log a, starts at `initial_alpha`, and only steers
-    the oracle: the alpha of the boosted sum is the closed form in the edge.
+    The mean stands for the paper's sum (the same minimiser). a is trained as log a, starts at `initial_alpha`, and
+    only steers the oracle: the alpha of the boosted sum is the closed form in the edge.
     """
 
     def __init__(self, initial_alpha: float = 1.0) -> None:

@@ -11,7 +11,7 @@ The released reading on CIFAR-10 (`python -m replication layers cifar10`), count
     total     25 rounds                                                50       755,802
 
 The paper-text reading: stem 3 -> 15 (435) + 25 blocks of 15 (25 * 4,110) + linear 15,360 -> 10 (153,610) = 256,795.
-The MLP reading on MNIST: 10 blocks (10 * (784 * 1,024 + 1,024 + 1,024 * 784 + 784)) + linear 784 -> 10 (7,850) = 16,082,250.
+The MLP reading on MNIST: 10 blocks (10 * (2 * 784 * 1,024 + 1,024 + 784)) + linear 784 -> 10 (7,850) = 16,082,250.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _mlp(model: ModelParams, image_shape: tuple[int, int, int], num_classes: int
 
 @attrs.frozen
 class LayerRow:
-    """One module of a network: its name, output shape, number of weighted layers (batch norms not counted), parameters."""
+    """A module: its name, output shape, number of weighted layers (batch norms not counted) and of parameters."""
 
     name: str
     output_shape: tuple[int, ...]

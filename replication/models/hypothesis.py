@@ -1,4 +1,4 @@
-"""Hypothesis modules: a block and the auxiliary classifier on top of it, o_{t+1}(x) = softmax(W_{t+1}^T g_{t+1}(x)) (eq. 3)."""
+"""Hypothesis modules (eq. 3): a block and an auxiliary classifier, o_{t+1}(x) = softmax(W_{t+1}^T g_{t+1}(x))."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class HypothesisModule(nn.Module):
 class HypothesisFactory:
     """Makes the hypothesis module of every round of one network.
 
-    `transition-blocks` (the released code): the first block of each later stage, which is the network's own and will have its
-    own round when its turn comes, is trained along, and the network's head serves every round; all are carried over from round
-    to round. `linear` (the paper's text): the head alone; a stage whose width is not the last one's gets a linear classifier
-    of its own, carried over within the stage, initialised from `seed`.
+    `transition-blocks` (the released code): the first block of each later stage, which is the network's own and will
+    have its own round when its turn comes, is trained along, and the network's head serves every round; all are
+    carried over from round to round. `linear` (the paper's text): the head alone; a stage whose width is not the last
+    one's gets a linear classifier of its own, carried over within the stage, initialised from `seed`.
     """
 
     def __init__(self, network: ResNet, kind: str, seed: int) -> None:

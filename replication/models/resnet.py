@@ -1,7 +1,8 @@
 """Residual blocks, and the one class of network that every method trains.
 
-A network is a list of modules and a head: g_{t+1} = module_t(g_t), where a residual block computes f_t(g_t) + g_t (eq. 1), and
-the head is the linear classifier W of eq. 2. What BoostResNet leaves behind is this class and nothing else.
+A network is a list of modules and a head: g_{t+1} = module_t(g_t), where a residual block computes f_t(g_t) + g_t
+(eq. 1), and the head is the linear classifier W of eq. 2. What BoostResNet leaves behind is this class and nothing
+else.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ class ConvolutionalStem(nn.Sequential):
 
 
 class ReleasedBlock(nn.Module):
-    """Basic block of the CIFAR ResNets: ReLU(f(g) + shortcut(g)), f = conv-BN-ReLU-conv-BN (the authors' released code).
+    """Basic block of the released code: ReLU(f(g) + shortcut(g)) with f = conv-BN-ReLU-conv-BN.
 
-    Where a stage starts, f halves the resolution and doubles the channels, and the shortcut takes every second pixel and pads
-    the new channels with zeros (type A), so that it has no parameters.
+    Where a stage starts, f halves the resolution and doubles the channels, and the shortcut takes every second pixel
+    and pads the new channels with zeros (type A), so that it has no parameters.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
@@ -77,7 +78,7 @@ class MLPBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """The linear classifier: logits W^T g + b of the feature map, averaged over its pixels first (`pool`) or flattened."""
+    """The linear classifier: logits W^T g + b, with g averaged over its pixels first (`pool`) or flattened."""
 
     def __init__(self, features: int, num_classes: int, *, pool: bool) -> None:
         super().__init__()
@@ -94,7 +95,8 @@ class ResNet(nn.Module):
     """A residual network: modules in order, then the head.
 
     Attributes:
-        rounds: the modules that have parameters, in order, one per round of boosting: the stem, if it has any, then the blocks.
+        rounds: the modules that have parameters, in order, one per round of boosting: the stem, if it has any, then
+            the blocks.
         names: one name per round, as in "stem", "stage2.block1".
         stage_starts: indices into `rounds` of the later stages' first blocks (stride 2).
         features: length of the vector that the head's linear map takes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -9,8 +10,7 @@ import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from replication.boosting import multiclass as boosting
 
@@ -68,9 +68,9 @@ def test_two_rounds_by_hand():
 
 
 def test_the_bound_telescopes_to_the_last_edge():
-    """prod (1 - gain_t) = (1 - edge_T^2) / (1 - edge_0^2): exact in fractions, and so must ours be to rounding."""
+    """Prod (1 - gain_t) = (1 - edge_T^2) / (1 - edge_0^2): exact in fractions, and so must ours be to rounding."""
     edges = [Fraction(0), Fraction(1, 5), Fraction(1, 3), Fraction(1, 4), Fraction(4, 5)]
-    gains = [(b**2 - a**2) / (1 - a**2) for a, b in zip(edges, edges[1:], strict=False)]
+    gains = [(b**2 - a**2) / (1 - a**2) for a, b in itertools.pairwise(edges)]
     product = math.prod(1 - gain for gain in gains)
     assert product == 1 - edges[-1] ** 2
     ours = boosting.error_bound([float(gain) for gain in gains], num_classes=4)
