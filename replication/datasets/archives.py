@@ -1,0 +1,262 @@
+"""Official archives into arrays: images uint8 (N, C, H, W) and labels int64 (N,).
+
+Archives come from the network, and unofficial ones have no checksum to vouch for them: nothing is extracted to disk,
+nothing read may be larger than such an archive can be, and pickles go through an unpickler that can build only what
+CIFAR-10's files hold. Whatever is wrong with an archive ends in one DataError that names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import pickle
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import scipy.io
+
+from replication.errors import DataError
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+Split = tuple[Images, Labels]
+
+_MEBIBYTE = 1 << 20
+_MOST_IMAGES = 1_000_000
+_CIFAR10_FOLDER = "cifar-10-batches-py"
+_CIFAR10_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+
+
+class _Malformed(Exception):
+    """What is wrong, without the name of the file."""
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn every failure to parse `path` into one DataError with what to do."""
+    advice = "delete it and run prepare again; if that repeats, the place it came from serves a bad copy"
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; run prepare again") from error
+    except MemoryError as error:
+        raise DataError(f"not enough memory to read {path}; free some and run prepare again") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
+        raise DataError(f"{path} is truncated or corrupt ({_brief(error)}); {advice}") from error
+    except _Malformed as error:
+        raise DataError(f"{path} is not the archive expected ({error}); {advice}") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or _brief(error)}; check the file system") from error
+    except Exception as error:  # parsers of hostile bytes fail in every way there is
+        raise DataError(f"{path} cannot be parsed ({type(error).__name__}: {_brief(error)}); {advice}") from error
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise _Malformed(problem)
+
+
+# CIFAR-10 --------------------------------------------------------------------------------------------
+
+
+def read_cifar10(path: Path) -> dict[str, Split]:
+    """`cifar-10-python.tar.gz`: five training batches and a test batch, each a pickled dictionary."""
+    batches: dict[str, Split] = {}
+    # In stream mode tarfile reads front to back, so every byte comes through the bounded reader: no seek skips it.
+    with _reading(path), gzip.open(path) as raw, tarfile.open(fileobj=_Bounded(raw), mode="r|") as tar:
+        for count, member in enumerate(tar):
+            _require(count < 100, "too many files inside")
+            folder, _, name = member.name.removeprefix("./").rpartition("/")
+            if folder != _CIFAR10_FOLDER or name not in _CIFAR10_BATCHES:
+                continue
+            _require(member.isreg(), f"{member.name:.60} is no regular file")
+            _require(name not in batches, f"{name} appears twice")
+            _require(member.size <= 64 * _MEBIBYTE, f"{name} is too large")
+            stream = tar.extractfile(member)
+            content = stream.read() if stream else b""
+            _require(len(content) == member.size, f"{name} is cut short")
+            batches[name] = _cifar10_batch(content, name)
+        for name in _CIFAR10_BATCHES:
+            _require(name in batches, f"no {_CIFAR10_FOLDER}/{name} inside")
+        train = [batches[name] for name in _CIFAR10_BATCHES[:-1]]
+        images = np.concatenate([images for images, _ in train])
+        return {"train": (images, np.concatenate([labels for _, labels in train])), "test": batches["test_batch"]}
+    raise AssertionError  # _reading raises; mypy cannot know
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that refuses to give more than CIFAR-10 could hold: the guard against decompression bombs."""
+
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile) -> None:
+        self._stream = stream
+        self._left = 512 * _MEBIBYTE
+
+    def read(self, size: int = -1) -> bytes:
+        _require(0 <= size <= self._left, "it holds more data than it can")
+        data = self._stream.read(size)
+        self._left -= len(data)
+        return data
+
+
+def _cifar10_batch(content: bytes, name: str) -> Split:
+    batch = _load_pickle(content)
+    _require(isinstance(batch, dict), f"{name} is no dictionary")
+    # Python 2 wrote the official files, so their strings arrive as bytes.
+    fields = {key.decode("latin-1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
+    array: Any = fields.get("data")
+    labels: Any = fields.get("labels")
+    _require(isinstance(array, _PickledArray) and isinstance(labels, list), f"{name} lacks its data or labels")
+    _require(all(type(label) is int and 0 <= label < 10 for label in labels), f"{name} has labels other than 0 to 9")
+    images = array.to_numpy(name)
+    _require(images.shape == (len(labels), 3072), f"{name} has {len(labels)} labels for data {images.shape}")
+    return images.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.int64)
+
+
+# A pickle can call anything it can name. These stand-ins are all that CIFAR-10's may name; they hold what they are
+# given, and to_numpy checks it before numpy sees it.
+
+
+@attrs.define(eq=False)
+class _PickledDtype:
+    code: Any = None
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and alignment: without meaning for single bytes."""
+
+
+@attrs.define(eq=False)
+class _PickledArray:
+    state: Any = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def to_numpy(self, name: str) -> Images:
+        _require(isinstance(self.state, tuple) and len(self.state) == 5, f"{name} has malformed data")
+        _, shape, dtype, fortran_order, data = self.state
+        uint8 = isinstance(dtype, _PickledDtype) and dtype.code in ("u1", b"u1", "|u1", b"|u1")
+        _require(uint8 and isinstance(data, bytes), f"{name} has data other than unsigned bytes")
+        plain = isinstance(shape, tuple) and len(shape) == 2 and all(type(n) is int and 0 <= n < 2**31 for n in shape)
+        _require(plain and shape[0] * shape[1] == len(data), f"{name} has data of the wrong size")
+        order = "F" if fortran_order else "C"
+        return np.frombuffer(data, dtype=np.uint8).reshape(shape, order=order)  # type: ignore[call-overload, no-any-return]
+
+
+def _pickled_dtype(code: Any, *_flags: object) -> _PickledDtype:
+    return _PickledDtype(code)
+
+
+def _pickled_array(*_arguments: object) -> _PickledArray:
+    return _PickledArray()
+
+
+class _NdarrayName:
+    """What the name numpy.ndarray stands for in a pickle: an argument, never called."""
+
+
+class _RestrictedUnpickler(pickle._Unpickler):
+    """Builds plain containers, numbers, strings and unsigned byte arrays; refuses every other name.
+
+    The unpickler written in Python, because C's allocates whatever memo index a pickle asks for.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self._encodable = 2 * len(content) + 1024
+        self._names = {
+            **{(f"numpy.{core}.multiarray", "_reconstruct"): _pickled_array for core in ("core", "_core")},
+            ("numpy", "ndarray"): _NdarrayName,
+            ("numpy", "dtype"): _pickled_dtype,
+            ("_codecs", "encode"): self._encode,  # how Python 3 writes bytes in protocol 2
+        }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._names[module, name]
+        except KeyError:
+            raise _Malformed(f"its pickle asks for {module}.{name}, which no CIFAR-10 file needs"[:160]) from None
+
+    def _encode(self, text: object, encoding: object = "latin1") -> bytes:
+        _require(isinstance(text, str) and encoding in ("latin1", b"latin1"), "its pickle has malformed bytes")
+        assert isinstance(text, str)
+        self._encodable -= len(text)  # a pickle may refer to one string many times
+        _require(self._encodable >= 0, "its pickle expands to more data than it holds")
+        return text.encode("latin-1")
+
+
+def _load_pickle(content: bytes) -> Any:
+    return _RestrictedUnpickler(content).load()
+
+
+# MNIST -----------------------------------------------------------------------------------------------
+
+
+def read_mnist(images_path: Path, labels_path: Path) -> Split:
+    """A pair of idx files: big-endian magic number 0x080D (unsigned bytes, D dimensions), D sizes, the bytes."""
+    with _reading(images_path):
+        images = _read_idx(images_path, 3)
+        _require(images.shape[1:] == (28, 28), f"images of {images.shape[1:]} instead of 28x28 pixels")
+    with _reading(labels_path):
+        labels = _read_idx(labels_path, 1)
+        _require(len(labels) == len(images), f"{len(labels)} labels for {len(images)} images in {images_path.name}")
+        _check_labels(labels)
+    return images[:, None], labels.astype(np.int64)
+
+
+def _read_idx(path: Path, dimensions: int) -> Images:
+    with gzip.open(path) as stream:
+        header = stream.read(4 + 4 * dimensions)
+        _require(len(header) == 4 + 4 * dimensions, "shorter than its header")
+        magic, *shape = (int(value) for value in np.frombuffer(header, ">u4"))
+        _require(magic == 0x0800 + dimensions, f"idx magic number {magic:#x} instead of {0x0800 + dimensions:#x}")
+        _require(shape[0] <= _MOST_IMAGES and all(size <= 1024 for size in shape[1:]), f"impossible shape {shape}")
+        size = int(np.prod(shape))
+        _require(size <= 1024 * _MEBIBYTE, f"impossible shape {shape}")
+        data = stream.read(size)
+        _require(len(data) == size, f"{len(data)} bytes of data where its header says {size}")
+        _require(stream.read(1) == b"", "data beyond what its header says")  # reading to the end also checks gzip's CRC
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+# SVHN ------------------------------------------------------------------------------------------------
+
+
+def read_svhn(path: Path) -> Split:
+    """A MATLAB file (level 5) with X, uint8 (32, 32, 3, N), and y, (N, 1), where 10 stands for the digit 0.
+
+    The images returned are a view of the file's (H, W, C, N) array: the caller copies them where it needs them.
+    """
+    with _reading(path):
+        variables = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(str(path), appendmat=False)}
+        _require({"X", "y"} <= set(variables), "no variables X and y inside")
+        (shape, kind), (label_shape, label_kind) = variables["X"], variables["y"]
+        _require(kind == "uint8" and len(shape) == 4 and tuple(shape[:3]) == (32, 32, 3), f"X is {kind} {shape}")
+        count = int(shape[3])
+        _require(0 < count <= _MOST_IMAGES, f"X holds {count} images")
+        _require(label_kind in ("uint8", "int32", "int64", "double"), f"y is {label_kind}")
+        _require(sorted(label_shape) == sorted((count, 1)), f"y is {label_shape} for {count} images")
+        content = scipy.io.loadmat(str(path), appendmat=False, variable_names=["X", "y"])
+        images, raw = content["X"], np.asarray(content["y"]).reshape(-1)
+        _require(images.dtype == np.uint8 and images.shape == tuple(shape), f"X is {images.dtype} {images.shape}")
+        labels = raw.astype(np.int64)
+        _require(len(labels) == count and np.array_equal(labels, raw), "y holds other than whole numbers")
+        _require(int(labels.min()) >= 1 and int(labels.max()) <= 10, "labels other than 1 to 10")
+        labels[labels == 10] = 0
+        return images.transpose(3, 2, 0, 1), labels
+    raise AssertionError  # _reading raises; mypy cannot know
+
+
+def _check_labels(labels: npt.NDArray[Any]) -> None:
+    _require(len(labels) > 0, "no labels inside")
+    _require(int(labels.min()) >= 0 and int(labels.max()) <= 9, "labels other than 0 to 9")
