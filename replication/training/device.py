@@ -1,0 +1,101 @@
+"""The device of a run, its settings, and what there is to know about the machine afterwards."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from replication.config import RuntimeParams
+from replication.errors import TrainingError
+
+_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
+
+
+def choose_device(runtime: RuntimeParams) -> torch.device:
+    """The device that `runtime.device` names; sets the number of CPU threads and deterministic kernels.
+
+    Raises:
+        TrainingError: CUDA is asked for and is not there.
+    """
+    torch.set_num_threads(runtime.threads)
+    name = runtime.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise TrainingError("runtime.device asks for CUDA and PyTorch sees no GPU here; set it to auto or cpu")
+        if (device.index or 0) >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise TrainingError(
+                f"runtime.device is {name} and there are {count} GPUs, from cuda:0 on; name one of them"
+            )
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+    return device
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most memory held so far, in bytes: by the CUDA allocator, or resident in this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes if sys.platform == "darwin" else kilobytes * 1024
+
+
+def describe_hardware(device: torch.device) -> dict[str, Any]:
+    """Device, processor, threads and memory, for run.json."""
+    return {
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "cpu": _cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.platform(),
+    }
+
+
+def describe_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that determine numbers."""
+    versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+    if torch.version.cuda:
+        versions["cuda"] = torch.version.cuda
+    return versions
+
+
+def describe_git() -> dict[str, Any]:
+    """Commit of the working tree and whether it has changes; nulls outside a git checkout."""
+
+    def ask(*arguments: str) -> str | None:
+        try:
+            answer = subprocess.run(
+                ["git", *arguments], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return answer.stdout.strip()
+
+    commit = ask("rev-parse", "HEAD")
+    changes = ask("status", "--porcelain", "--untracked-files=no", "--", "*.py", "*params.yaml", "*dvc.yaml")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,24 @@
+"""How many gradient updates each method makes under the budget, so that methods are compared at equal numbers."""
+
+from __future__ import annotations
+
+from replication.config import Experiment
+
+
+def boostresnet_updates(experiment: Experiment, rounds: int) -> int:
+    """The most that BoostResNet may make: every round to its limit."""
+    return rounds * experiment.scaled(experiment.boostresnet.updates_per_block)
+
+
+def refinement_updates(experiment: Experiment, rounds: int) -> int:
+    """Updates of the refinement after BoostResNet; as many as BoostResNet's most where the parameter is null."""
+    if experiment.refinement.updates is not None:
+        return experiment.scaled(experiment.refinement.updates)
+    return boostresnet_updates(experiment, rounds)
+
+
+def end_to_end_updates(experiment: Experiment, rounds: int) -> int:
+    """Updates of end-to-end training; those of BoostResNet and its refinement together where the parameter is null."""
+    if experiment.end_to_end.updates is not None:
+        return experiment.scaled(experiment.end_to_end.updates)
+    return boostresnet_updates(experiment, rounds) + refinement_updates(experiment, rounds)

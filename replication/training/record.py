@@ -1,0 +1,106 @@
+"""What a run measures while it trains: rows of history.csv, rounds.csv and timing.csv, passed on as they arise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from replication.training.device import peak_memory
+from replication.training.features import SplitFeatures
+
+Row = dict[str, Any]
+Observer = Callable[[str, Row], None]  # kind of row ("history", "rounds", "timing") and the row
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "history": (
+        "gradient_updates",
+        "block",
+        "train_accuracy",
+        "train_loss",
+        "validation_accuracy",
+        "validation_loss",
+        "test_accuracy",
+        "test_loss",
+    ),
+    "rounds": (
+        "block",
+        "module",
+        "gradient_updates",
+        "cumulative_updates",
+        "moved_on",
+        "edge",
+        "gamma",
+        "weak_learning_gain",
+        "covariance",
+        "alpha",
+        "bound",
+        "train_error",
+        "train_accuracy",
+        "validation_accuracy",
+        "test_accuracy",
+    ),
+    "timing": ("gradient_updates", "block", "seconds", "peak_memory_bytes"),
+}
+
+
+class Recorder:
+    """Collects a run's rows by kind and hands each to the observers at once."""
+
+    def __init__(self, device: torch.device, observers: tuple[Observer, ...] = ()) -> None:
+        self.rows: dict[str, list[Row]] = {kind: [] for kind in COLUMNS}
+        self._device, self._observers = device, observers
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds since the recorder was made."""
+        return time.perf_counter() - self._start
+
+    def add(self, kind: str, row: Mapping[str, Any]) -> None:
+        """Append a row; KeyError if it names a column that its file does not have."""
+        unknown = set(row) - set(COLUMNS[kind])
+        if unknown:
+            raise KeyError(f"{kind}.csv has no column {sorted(unknown)}")
+        complete = {column: row.get(column) for column in COLUMNS[kind]}
+        self.rows[kind].append(complete)
+        for observe in self._observers:
+            observe(kind, complete)
+
+    def evaluation(self, updates: int, block: int | None, measures: Mapping[str, float]) -> None:
+        """One point of the curves, with the time and memory it took to get there."""
+        self.add("history", {"gradient_updates": updates, "block": block, **measures})
+        memory = peak_memory(self._device)
+        seconds = round(self.seconds, 3)
+        self.add(
+            "timing", {"gradient_updates": updates, "block": block, "seconds": seconds, "peak_memory_bytes": memory}
+        )
+
+
+@torch.no_grad()
+def predict(model: nn.Module, features: SplitFeatures) -> Tensor:
+    """Logits (N, C) of a whole split in evaluation mode; the model's mode is restored."""
+    training = model.training
+    model.eval()
+    logits = torch.cat([model(chunk) for chunk in features.chunks()])
+    model.train(training)
+    return logits
+
+
+def accuracy_and_loss(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Fraction of correct labels (0..1) and mean cross-entropy (nats) of logits (N, C)."""
+    accuracy = (logits.argmax(1) == labels).double().mean()
+    return float(accuracy), float(nn.functional.cross_entropy(logits.double(), labels))
+
+
+def measure_splits(model: nn.Module, splits: Mapping[str, SplitFeatures]) -> dict[str, float]:
+    """`NAME_accuracy` and `NAME_loss` of `model` on every split."""
+    measures = {}
+    for name, features in splits.items():
+        measures[f"{name}_accuracy"], measures[f"{name}_loss"] = accuracy_and_loss(
+            predict(model, features), features.data.labels
+        )
+    return measures

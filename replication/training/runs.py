@@ -1,0 +1,88 @@
+"""Run directories: what training leaves behind, and the way back from them to a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from replication.config import ModelParams
+from replication.errors import ResultsError
+from replication.files import atomic_folder, read_json, write_csv, write_json
+from replication.models import ResNet, build_network
+from replication.training.record import COLUMNS, Recorder
+
+SCHEMA = 1
+
+
+def run_folder(root: Path, dataset: str, method: str, seed: int) -> Path:
+    """DATASET/METHOD/seedN under `root`."""
+    return root / dataset / method / f"seed{seed}"
+
+
+def write_run(
+    folder: Path, description: dict[str, Any], recorder: Recorder, network: ResNet, auxiliary: dict[str, Tensor]
+) -> None:
+    """Write a whole run directory at once: it is there complete, or as it was before.
+
+    Raises:
+        ReplicationError: the file system refused.
+    """
+    with atomic_folder(folder) as temporary:
+        for kind, columns in COLUMNS.items():
+            write_csv(temporary / f"{kind}.csv", columns, recorder.rows[kind])
+        write_json(temporary / "run.json", description)
+        weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        save_file(weights, temporary / "model.safetensors")
+        save_file(auxiliary, temporary / "auxiliary.safetensors")
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """run.json of a run directory.
+
+    Raises:
+        ResultsError: there is no run, or it was written under another schema.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ResultsError(f"no finished run in {folder}; train it first")
+    description = read_json(path)
+    if not isinstance(description, dict) or description.get("schema") != SCHEMA:
+        raise ResultsError(f"{path} is no description of a run under schema {SCHEMA}; train the run again")
+    return description
+
+
+def load_model(folder: Path) -> ResNet:
+    """The trained network of a run directory, on the CPU, in evaluation mode; needs nothing of boosting.
+
+    Raises:
+        ResultsError: the run is missing, damaged or does not fit its own description.
+    """
+    model = read_description(folder)["model"]
+    params = ModelParams(reading=model["reading"], blocks=model["blocks"], width=model["width"])
+    network = build_network(params, tuple(model["image_shape"]), model["num_classes"], seed=0)
+    try:
+        network.load_state_dict(load_tensors(folder / "model.safetensors"))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ResultsError(
+            f"{folder}/model.safetensors does not fit its run.json ({reason}); train the run again"
+        ) from None
+    return network.eval()
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file: names and numbers, nothing that could run; ResultsError where it is missing or damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ResultsError(f"cannot read {path}: {error}; train the run again") from None
+
+
+def model_description(params: ModelParams, image_shape: tuple[int, int, int], num_classes: int) -> dict[str, Any]:
+    """What `load_model` needs to know beside the weights."""
+    return {**attrs.asdict(params), "image_shape": list(image_shape), "num_classes": num_classes}

@@ -1,0 +1,76 @@
+"""What every method needs to train: data on the device, the network, the curves' splits and the recorder."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+
+from replication.config import Experiment
+from replication.datasets import PreparedDataset
+from replication.datasets.loader import DeviceSplit, to_device_split
+from replication.models import ResNet, build_network
+from replication.training.features import FrozenPrefix, SplitFeatures
+from replication.training.record import Recorder
+from replication.training.seeds import generator, stream_seed
+
+
+@attrs.frozen
+class Session:
+    """One run in the making.
+
+    Attributes:
+        network: to be trained; initialised from the seed.
+        train: the training split on the device.
+        curves: the splits behind each point of the curves (a fixed sample of train, validation, and test if asked for).
+    """
+
+    experiment: Experiment
+    seed: int
+    device: torch.device
+    network: ResNet
+    train: DeviceSplit
+    curves: dict[str, DeviceSplit]
+    recorder: Recorder
+
+    def features(self, data: DeviceSplit, prefix: FrozenPrefix) -> SplitFeatures:
+        """The outputs of `prefix` on `data`, under the run's memory limit."""
+        limit = self.experiment.runtime.memory_limit_gib * 2**30
+        return SplitFeatures(data, prefix, self.experiment.evaluation.batch_size, limit)
+
+    def curve_features(self, prefix: FrozenPrefix) -> dict[str, SplitFeatures]:
+        """The outputs of `prefix` on the curves' splits."""
+        return {name: self.features(data, prefix) for name, data in self.curves.items()}
+
+
+def open_session(
+    experiment: Experiment, data: PreparedDataset, seed: int, device: torch.device, recorder: Recorder
+) -> Session:
+    """Put the data on `device` and initialise the network from `seed`, on the CPU first, so that every device
+    starts alike.
+    """
+    network = build_network(experiment.model, data.image_shape, data.num_classes, stream_seed(seed, "initialisation"))
+    train = to_device_split(data, "train", device)
+    curves = {
+        "train": _sample(train, experiment.evaluation.train_samples, seed),
+        "validation": to_device_split(data, "validation", device),
+    }
+    if experiment.evaluation.test_curve:
+        curves["test"] = to_device_split(data, "test", device)
+    return Session(
+        experiment=experiment,
+        seed=seed,
+        device=device,
+        network=network.to(device),
+        train=train,
+        curves=curves,
+        recorder=recorder,
+    )
+
+
+def _sample(split: DeviceSplit, size: int, seed: int) -> DeviceSplit:
+    """A fixed random subset, the whole split where it is no larger."""
+    if size >= len(split):
+        return split
+    chosen = torch.randperm(len(split), generator=generator(seed, "curve-samples"))[:size].sort().values
+    chosen = chosen.to(split.images.device)
+    return attrs.evolve(split, images=split.images[chosen], labels=split.labels[chosen])

@@ -1,0 +1,234 @@
+"""Every method, trained for real for a few updates: what it leaves, that it repeats itself, and that the theory
+holds on it.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from replication.analysis.evaluate import evaluate
+from replication.analysis.theory import hypothesis_outputs
+from replication.boosting.multiclass import BoostingState
+from replication.datasets.loader import to_device_split
+from replication.errors import ResultsError, TrainingError
+from replication.files import read_csv, read_json
+from replication.models import build_network
+from replication.models.hypothesis import HypothesisFactory
+from replication.training.runs import load_model, load_tensors
+from replication.training.seeds import stream_seed
+from replication.training.train import train
+
+METHODS = ("boostresnet", "e2e", "boostresnet-refined")
+DETERMINED_BY_SEED = ("history.csv", "rounds.csv", "model.safetensors", "auxiliary.safetensors")
+
+
+@pytest.fixture
+def trained(experiment, digits, tmp_path) -> Path:
+    """All three methods under seed 0; the folder that holds runs/."""
+    for method in METHODS:
+        train(experiment, digits, method, 0, tmp_path / "runs")
+    return tmp_path
+
+
+def test_every_method_leaves_a_complete_run_with_equal_total_updates(trained, experiment):
+    updates = {}
+    for method in METHODS:
+        folder = trained / "runs/digits" / method / "seed0"
+        description = read_json(folder / "run.json")
+        updates[method] = description["gradient_updates"]
+        history = read_csv(folder / "history.csv")
+        assert int(history[-1]["gradient_updates"]) == updates[method]
+        assert len(read_csv(folder / "timing.csv")) == len(history)
+        assert description["config"] == experiment.as_dict()
+        assert description["data"]["official"] is True
+        assert load_model(folder)(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+    assert updates == {"boostresnet": 30, "boostresnet-refined": 60, "e2e": 60}
+
+
+def test_history_has_a_row_at_every_interval_and_every_block_end(trained):
+    rows = read_csv(trained / "runs/digits/boostresnet/seed0/history.csv")
+    assert [int(row["gradient_updates"]) for row in rows] == [5, 6, 10, 12, 15, 18, 20, 24, 25, 30]
+    assert [int(row["block"]) for row in rows] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_same_seed_same_bytes_and_another_seed_other_bytes(experiment, digits, tmp_path):
+    for method in METHODS:
+        first = train(experiment, digits, method, 0, tmp_path / "a")
+        again = train(experiment, digits, method, 0, tmp_path / "b")
+        other = train(experiment, digits, method, 1, tmp_path / "a") if method != "boostresnet-refined" else None
+        for name in DETERMINED_BY_SEED:
+            assert (first / name).read_bytes() == (again / name).read_bytes(), f"{method}: {name}"
+        if other is not None:
+            assert (first / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
+
+
+def assert_rounds_are_what_the_saved_modules_give(folder, digits):
+    """Edges, gammas, alphas, bounds and errors recomputed from the weights alone; s_t = alpha_t o_t after every
+    round.
+    """
+    network = load_model(folder)
+    factory = HypothesisFactory(network, "transition-blocks", stream_seed(0, "auxiliary"))
+    split = to_device_split(digits, "train", "cpu")
+    state = BoostingState(split.labels, 10)
+    rows = read_csv(folder / "rounds.csv")
+    with torch.no_grad():
+        states = load_tensors(folder / "auxiliary.safetensors")
+        outputs = list(hypothesis_outputs(network, factory, states, split.normalise(split.images)))
+    assert len(rows) == len(outputs) == 5
+    for row, output in zip(rows, outputs, strict=True):
+        statistics = state.measure(output)
+        for name in ("edge", "gamma", "alpha", "bound", "train_error", "weak_learning_gain"):
+            assert getattr(statistics, name) == pytest.approx(float(row[name]), rel=1e-4, abs=1e-6), name
+        state.advance(output, statistics)
+        torch.testing.assert_close(state.scores, state.alpha * state.outputs, rtol=1e-12, atol=1e-12)
+
+
+def test_rounds_are_what_the_saved_modules_give(trained, digits):
+    assert_rounds_are_what_the_saved_modules_give(trained / "runs/digits/boostresnet/seed0", digits)
+
+
+@pytest.mark.parametrize("auxiliary", ["transition-blocks", "linear"])
+@pytest.mark.parametrize("loss", ["exp_cross_entropy", "exponential"])
+def test_lemma_3_2_holds_on_the_trained_network(experiment, digits, tmp_path, auxiliary, loss):
+    params = attrs.evolve(experiment.boostresnet, auxiliary=auxiliary, oracle_loss=loss)
+    changed = attrs.evolve(experiment, boostresnet=params)
+    train(changed, digits, "boostresnet", 0, tmp_path / "runs")
+    metrics = evaluate(changed, digits, "boostresnet", 0, tmp_path / "runs", tmp_path / "results")
+    assert metrics["lemma_3_2_max_difference"] < 1e-6
+    # It is no tautology: had the last auxiliary classifier not become the network's head, it would fail.
+    states = load_file(tmp_path / "runs/digits/boostresnet/seed0/auxiliary.safetensors")
+    states["4.head.linear.bias"] += torch.arange(10.0)
+    save_file(states, tmp_path / "runs/digits/boostresnet/seed0/auxiliary.safetensors")
+    broken = evaluate(changed, digits, "boostresnet", 0, tmp_path / "runs", tmp_path / "results")
+    assert broken["lemma_3_2_max_difference"] > 1e-2
+
+
+@pytest.mark.parametrize("reading", ["released", "paper-text", "mlp"])
+def test_every_reading_trains_and_what_remains_is_a_plain_network(experiment, digits, tmp_path, reading):
+    changed = attrs.evolve(experiment, model=attrs.evolve(experiment.model, reading=reading, width=5))
+    folder = train(changed, digits, "boostresnet", 0, tmp_path)
+    metrics = evaluate(changed, digits, "boostresnet", 0, tmp_path, tmp_path / "results")
+    assert 0.0 <= metrics["test_accuracy"] <= 1.0
+    program = (
+        "import sys; sys.modules['replication.boosting'] = None\n"
+        "from pathlib import Path; import torch\n"
+        "from replication.training.runs import load_model\n"
+        f"print(tuple(load_model(Path({str(folder)!r}))(torch.zeros(3, 1, 8, 8)).shape))"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "(3, 10)"
+
+
+def test_stored_and_recomputed_prefix_outputs_train_the_same_network(experiment, digits, tmp_path):
+    frugal = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, memory_limit_gib=0.0))
+    stored = load_model(train(experiment, digits, "boostresnet", 0, tmp_path / "stored")).state_dict()
+    recomputed = load_model(train(frugal, digits, "boostresnet", 0, tmp_path / "frugal")).state_dict()
+    for name, value in stored.items():
+        torch.testing.assert_close(recomputed[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_augmentation_trains_on_other_images_but_measures_on_the_stored_ones(experiment, digits, tmp_path):
+    augmented = attrs.evolve(experiment, augmentation=attrs.evolve(experiment.augmentation, crop_padding=1, flip=True))
+    folder = train(augmented, digits, "boostresnet", 0, tmp_path / "augmented")
+    plain = train(experiment, digits, "boostresnet", 0, tmp_path / "plain")
+    assert (folder / "model.safetensors").read_bytes() != (plain / "model.safetensors").read_bytes()
+    # The measured edges belong to un-augmented images: recomputing them from the weights reproduces them.
+    assert_rounds_are_what_the_saved_modules_give(folder, digits)
+
+
+def test_a_gamma_threshold_moves_on_at_the_first_check_or_waits_for_the_limit(experiment, digits, tmp_path):
+    eager = attrs.evolve(experiment, boostresnet=attrs.evolve(experiment.boostresnet, gamma_threshold=-1.0))
+    rows = read_csv(train(eager, digits, "boostresnet", 0, tmp_path / "eager") / "rounds.csv")
+    assert [(int(row["gradient_updates"]), row["moved_on"]) for row in rows] == [(3, "gamma")] * 5
+    rows = read_csv(train(experiment, digits, "boostresnet", 0, tmp_path / "patient") / "rounds.csv")
+    assert [(int(row["gradient_updates"]), row["moved_on"]) for row in rows] == [(6, "limit")] * 5
+
+
+def test_initial_edge_enters_the_first_gamma_only(experiment, digits, tmp_path):
+    code = attrs.evolve(experiment, boostresnet=attrs.evolve(experiment.boostresnet, initial_edge=0.5))
+    ours = read_csv(train(experiment, digits, "boostresnet", 0, tmp_path / "zero") / "rounds.csv")
+    theirs = read_csv(train(code, digits, "boostresnet", 0, tmp_path / "half") / "rounds.csv")
+    assert [row["edge"] for row in ours] == [row["edge"] for row in theirs]
+    assert [row["gamma"] for row in ours[1:]] == [row["gamma"] for row in theirs[1:]]
+    gain = (float(ours[0]["edge"]) ** 2 - 0.25) / 0.75
+    assert float(theirs[0]["gamma"]) == pytest.approx(math.copysign(math.sqrt(abs(gain)), gain))
+
+
+def test_both_methods_start_from_the_same_network(experiment, digits, tmp_path):
+    still = attrs.evolve(experiment, optimizer=attrs.evolve(experiment.optimizer, learning_rate=1e-30))
+    start = build_network(still.model, digits.image_shape, 10, stream_seed(0, "initialisation")).state_dict()
+    for method in ("boostresnet", "e2e"):
+        weights = load_model(train(still, digits, method, 0, tmp_path)).state_dict()
+        for name, value in start.items():
+            if "running" not in name and "num_batches" not in name:
+                torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-20)
+
+
+def test_refinement_starts_where_boostresnet_ended(trained):
+    last = read_csv(trained / "runs/digits/boostresnet/seed0/history.csv")[-1]
+    first = read_csv(trained / "runs/digits/boostresnet-refined/seed0/history.csv")[0]
+    assert {k: v for k, v in first.items() if k != "block"} == {k: v for k, v in last.items() if k != "block"}
+
+
+def test_refinement_refuses_a_run_that_does_not_fit(experiment, digits, tmp_path):
+    with pytest.raises(ResultsError, match="no finished run"):
+        train(experiment, digits, "boostresnet-refined", 0, tmp_path)
+    train(experiment, digits, "boostresnet", 0, tmp_path)
+    other = attrs.evolve(experiment, boostresnet=attrs.evolve(experiment.boostresnet, initial_edge=0.5))
+    with pytest.raises(TrainingError, match="other parameters in 'boostresnet'"):
+        train(other, digits, "boostresnet-refined", 0, tmp_path)
+    with pytest.raises(TrainingError, match="other data"):
+        train(experiment, attrs.evolve(digits, content_hash="0"), "boostresnet-refined", 0, tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_with_one_line_and_leaves_nothing(experiment, digits, tmp_path):
+    wild = attrs.evolve(
+        experiment, optimizer=attrs.evolve(experiment.optimizer, learning_rate=1e30, gradient_clamp=None)
+    )
+    for method in ("boostresnet", "e2e"):
+        with pytest.raises(TrainingError, match=r"not a finite number.*optimizer\.learning_rate"):
+            train(wild, digits, method, 0, tmp_path)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_cuda_asked_for_and_absent_is_one_line(experiment, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    wanted = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, device="cuda:1"))
+    with pytest.raises(TrainingError, match=r"sees no GPU here; set it to auto or cpu"):
+        train(wanted, digits, "e2e", 0, tmp_path)
+
+
+def test_a_damaged_run_is_refused_with_its_path(trained, experiment, digits):
+    folder = trained / "runs/digits/e2e/seed0"
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ResultsError, match=r"model\.safetensors.*train the run again"):
+        evaluate(experiment, digits, "e2e", 0, trained / "runs", trained / "results")
+    assert not (trained / "results").exists()
+
+
+def test_published_metrics_hold_nothing_of_the_machine(trained, experiment, digits):
+    for method in METHODS:
+        evaluate(experiment, digits, method, 0, trained / "runs", trained / "results")
+        metrics = read_json(trained / "results/digits" / method / "seed0/metrics.json")
+        assert {"train_accuracy", "validation_accuracy", "test_accuracy", "gradient_updates", "blocks"} <= set(metrics)
+        assert metrics["official_data"] is True
+        assert not any(word in key for key in metrics for word in ("second", "memory", "commit", "cpu", "time"))
+        names = sorted(path.name for path in (trained / "results/digits" / method / "seed0").iterdir())
+        assert names == ["history.csv", "metrics.json", "rounds.csv", "run.json", "timing.csv"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_every_method_trains_on_cuda(experiment, digits, tmp_path):
+    wanted = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, device="cuda"))
+    for method in METHODS:
+        description = read_json(train(wanted, digits, method, 0, tmp_path) / "run.json")
+        assert description["hardware"]["gpu"]

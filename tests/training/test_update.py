@@ -1,0 +1,66 @@
+"""The update loop against Adam written out by hand, and the generators' independence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from replication.config import OptimizerParams
+from replication.training.seeds import STREAMS, generator, stream_seed
+from replication.training.update import UpdateLoop
+
+
+class Scale(nn.Module):
+    """Logits w * inputs: one parameter to follow by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([2.0]))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.w * inputs
+
+
+class SquareLoss(nn.Module):
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return ((logits - labels) ** 2).sum()
+
+
+@pytest.mark.parametrize("clamp", [None, 0.1, 5.0])
+def test_three_updates_are_adam_by_hand_on_clamped_gradients(clamp):
+    model = Scale()
+    batch = (torch.tensor([1.5]), torch.tensor([1.0]))
+    loop = UpdateLoop(model, SquareLoss(), lambda: batch, OptimizerParams(0.01, clamp, 1))
+    w, m, v = 2.0, 0.0, 0.0
+    for step in range(1, 4):
+        gradient = 2 * (w * 1.5 - 1.0) * 1.5
+        if clamp is not None:
+            gradient = max(-clamp, min(clamp, gradient))
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        w -= 0.01 * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)) ** 0.5 + 1e-8)
+        loop.run(1)
+        assert model.w.item() == pytest.approx(w, rel=1e-6)
+
+
+def test_the_loss_of_an_oracle_may_have_parameters_of_its_own():
+    class Shifted(SquareLoss):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(1))
+
+        def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return super().forward(logits + self.shift, labels)
+
+    loss = Shifted()
+    UpdateLoop(Scale(), loss, lambda: (torch.ones(1), torch.zeros(1)), OptimizerParams(0.01, None, 1)).run(3)
+    assert loss.shift.item() == pytest.approx(-0.03, rel=1e-3)
+
+
+def test_streams_and_phases_of_one_seed_differ_and_are_stable():
+    seeds = {(stream, phase): stream_seed(0, stream, phase) for stream in STREAMS for phase in (0, 1)}
+    assert len(set(seeds.values())) == len(seeds)
+    assert stream_seed(0, "batches") == stream_seed(0, "batches")
+    assert stream_seed(0, "batches") != stream_seed(1, "batches")
+    drawn = [torch.randint(1000, (5,), generator=generator(7, "batches")).tolist() for _ in range(2)]
+    assert drawn[0] == drawn[1]
