@@ -1,0 +1,1 @@
+"""Reads run directories and publishes what they show; never trains."""

@@ -1,0 +1,79 @@
+"""The paper's statements held against trained networks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from replication.boosting.multiclass import module_classifier
+from replication.datasets import PreparedDataset
+from replication.datasets.loader import to_device_split
+from replication.errors import ResultsError
+from replication.files import read_csv
+from replication.models.hypothesis import HypothesisFactory
+from replication.models.resnet import ResNet
+from replication.training.runs import load_model, load_tensors, read_description
+from replication.training.seeds import stream_seed
+
+_BATCH = 500
+
+
+def hypothesis_outputs(
+    network: ResNet, factory: HypothesisFactory, states: dict[str, Tensor], images: Tensor
+) -> Iterator[Tensor]:
+    """o_1(x), o_2(x), ... (N, C), float64, as they were when each round ended.
+
+    Args:
+        network: the trained network; its blocks are those of the frozen prefix.
+        factory: of the same network, of the kind it was trained with.
+        states: all auxiliary classifiers, "ROUND.NAME" -> tensor.
+        images: normalised, (N, channels, H, W).
+    """
+    g = network.stem_input(images)
+    for index, module in enumerate(network.rounds):
+        g = module(g)
+        # A copy: the auxiliary classifier shares blocks with the network, which hold their later, final weights.
+        auxiliary = copy.deepcopy(factory.hypothesis(index).auxiliary).eval()
+        prefix = f"{index}."
+        try:
+            auxiliary.load_state_dict({k.removeprefix(prefix): v for k, v in states.items() if k.startswith(prefix)})
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ResultsError(
+                f"the auxiliary classifier of round {index} does not fit ({reason}); train again"
+            ) from None
+        yield torch.softmax(auxiliary(g).double(), 1)
+
+
+@torch.no_grad()
+def lemma_3_2_difference(folder: Path, data: PreparedDataset, split: str = "test") -> float:
+    """Largest |F(x) - (1 / alpha_{T+1}) sum_t h_t(x)| over a split and all classes (Lemma 3.2).
+
+    F(x) is the class probabilities of the plain network that BoostResNet left; every h_t comes from the block
+    outputs, the auxiliary classifiers and the alphas that the rounds left. Logits are float32, everything after them
+    float64.
+    """
+    description = read_description(folder)
+    network = load_model(folder)
+    factory = HypothesisFactory(
+        network, description["config"]["boostresnet"]["auxiliary"], stream_seed(description["seed"], "auxiliary")
+    )
+    states = load_tensors(folder / "auxiliary.safetensors")
+    alphas = [float(row["alpha"]) for row in read_csv(folder / "rounds.csv")]
+    inputs = to_device_split(data, split, torch.device("cpu"))
+    largest = 0.0
+    for part in torch.split(torch.arange(len(inputs)), _BATCH):
+        images = inputs.normalise(inputs.images[part])
+        total = torch.zeros(len(part), data.num_classes, dtype=torch.float64)
+        previous, previous_alpha = torch.zeros_like(total), 0.0
+        outputs = hypothesis_outputs(network, factory, states, images)
+        for output, alpha in zip(outputs, alphas, strict=True):
+            total += module_classifier(output, alpha, previous, previous_alpha)
+            previous, previous_alpha = output, alpha
+        network_output = torch.softmax(network(images).double(), 1)
+        largest = max(largest, float((network_output - total / alphas[-1]).abs().max()))
+    return largest
