@@ -1,0 +1,203 @@
+"""A run directory as MLflow shall see it: points, parameters, tags and identity. No MLflow in here.
+
+Runs are told apart by three tags:
+    replication.key             dataset/method/seed
+    replication.config_sha256   all else that was asked for (config and data); same key with another one: a variation
+    replication.content_sha256  what came out (run.json, history.csv, rounds.csv): a run directory is imported once
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psutil
+
+from replication.errors import ReplicationError, ResultsError
+from replication.files import read_csv, read_json, sha256
+
+# Per file of a run directory: the column that MLflow takes for the step, and the prefix of the metrics' names.
+KINDS = {"history": ("gradient_updates", ""), "rounds": ("block", "block/"), "timing": ("gradient_updates", "time/")}
+PUBLISHED = ("history.csv", "rounds.csv", "timing.csv", "run.json")
+_NAME = re.compile("[a-z0-9-]+")
+_NO_METRIC = {"gradient_updates", "block", "module", "moved_on"}
+
+
+@attrs.frozen
+class Point:
+    """One value of one curve."""
+
+    key: str
+    value: float
+    step: int
+    milliseconds: int  # since the epoch
+
+
+def row_points(kind: str, row: Mapping[str, Any], milliseconds: int) -> list[Point]:
+    """The points of one row of history.csv, rounds.csv or timing.csv; empty, textual and non-finite cells give none."""
+    step_column, prefix = KINDS[kind]
+    step = number(row.get(step_column))
+    if step is None:
+        return []
+    skipped = _NO_METRIC - ({"gradient_updates"} if kind == "rounds" else set())
+    values = {key: number(value) for key, value in row.items() if key not in skipped}
+    return [Point(prefix + key, value, int(step), milliseconds) for key, value in values.items() if value is not None]
+
+
+def all_points(run_dir: Path, run: Mapping[str, Any]) -> Iterator[Point]:
+    """Every point of a run directory, each at the time that timing.csv gives for its gradient update."""
+    start = started(run)
+    rows = {kind: read_csv(run_dir / f"{kind}.csv") for kind in KINDS}
+    seconds = {row.get("gradient_updates"): number(row.get("seconds")) or 0.0 for row in rows["timing"]}
+    for kind in KINDS:
+        for row in rows[kind]:
+            update = row.get("cumulative_updates" if kind == "rounds" else "gradient_updates")
+            yield from row_points(kind, row, start + round(1000 * seconds.get(update, 0.0)))
+
+
+def final_points(metrics: Mapping[str, Any]) -> list[Point]:
+    """The numbers of a published metrics.json as `final/…`."""
+    step, at = int(number(metrics.get("gradient_updates")) or 0), now()
+    values = {key: number(value) for key, value in metrics.items() if not isinstance(value, str)}
+    return [Point(f"final/{key}", value, step, at) for key, value in values.items() if value is not None]
+
+
+def read_run(run_dir: Path) -> dict[str, Any]:
+    """run.json of a complete run directory.
+
+    Raises:
+        ResultsError: a file is missing (training has not ended) or run.json is malformed.
+    """
+    for name in (*PUBLISHED, "model.safetensors"):
+        if not (run_dir / name).is_file():
+            raise ResultsError(f"{run_dir} is no complete run, {name} is missing; train it or remove the folder")
+    try:
+        run = dict(read_json(run_dir / "run.json"))
+        _check(run)
+    except (ReplicationError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ResultsError(f"{run_dir}/run.json is malformed ({error!r:.80}); train the run again") from error
+    return run
+
+
+def _check(run: Mapping[str, Any]) -> None:
+    """Raise whatever a malformed description provokes; names go into paths and queries and keep to an alphabet."""
+    if not (_NAME.fullmatch(run["dataset"]) and _NAME.fullmatch(run["method"]) and type(run["seed"]) is int):
+        raise ValueError("dataset, method or seed")
+    run_tags(run), run_params(run), started(run), ended(run)
+    (*shape,) = map(int, run["model"]["image_shape"])
+    if min(*shape, int(run["model"]["num_classes"])) < 1:
+        raise ValueError("model")
+
+
+def run_key(run: Mapping[str, Any]) -> str:
+    """dataset/method/seed."""
+    return f"{run['dataset']}/{run['method']}/{run['seed']}"
+
+
+def config_hash(run: Mapping[str, Any]) -> str:
+    """SHA-256 of what a run was asked for: known before training, equal for every repetition."""
+    asked = {key: run.get(key) for key in ("dataset", "method", "seed", "config")}
+    asked["data"] = (run.get("data") or {}).get("content_hash")
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def content_hash(run_dir: Path) -> str:
+    """SHA-256 of what a run left behind, its times included: another training has another one."""
+    digests = [sha256(run_dir / name) for name in ("run.json", "history.csv", "rounds.csv")]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def run_tags(run: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that tie the MLflow run to configuration, data, git commit and DVC stage."""
+    data, key = run.get("data") or {}, run_key(run)
+    command = f"python -m replication train {run['dataset']} {run['method']} --seed {run['seed']}"
+    stage = "refine" if run["method"].endswith("-refined") else "train"
+    values = {
+        "replication.key": key,
+        "replication.config_sha256": config_hash(run),
+        "replication.data_sha256": data.get("content_hash"),
+        "replication.official": data.get("official"),
+        "replication.budget": run.get("budget", run["config"].get("budget")),
+        "replication.git_dirty": (run.get("git") or {}).get("dirty"),
+        "replication.dvc_stage": f"{stage}@{key.replace('/', '-')}",
+        "mlflow.source.name": command,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": (run.get("git") or {}).get("commit"),
+    }
+    return {name: _text(value) for name, value in values.items() if value is not None}
+
+
+def run_params(run: Mapping[str, Any]) -> dict[str, str]:
+    """The whole configuration flattened to dotted names, with method and seed."""
+    params = dict(_flatten(run["config"], ""))
+    return {**params, "dataset": run["dataset"], "method": run["method"], "seed": str(run["seed"])}
+
+
+def _flatten(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _text(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def number(value: Any) -> float | None:
+    """A finite number from a CSV cell or a JSON value, else None."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        return None
+    return result if math.isfinite(result) else None
+
+
+def started(run: Mapping[str, Any]) -> int:
+    """When a run began, in milliseconds since the epoch; now, where it does not say."""
+    text = run.get("started")
+    return round(1000 * datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()) if text else now()
+
+
+def ended(run: Mapping[str, Any]) -> int:
+    """When a run ended, in milliseconds since the epoch."""
+    return started(run) + round(1000 * (number(run.get("wall_seconds")) or 0.0))
+
+
+def now() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def this_process() -> str:
+    """machine:process:start, recognisable after a crash; the machine's name is hashed, as trackers may be public."""
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:12]
+    return f"{machine}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def works_elsewhere(process: str) -> bool:
+    """Whether what `this_process` gave once is another process of this machine that is still alive."""
+    machine, _, rest = process.partition(":")
+    pid, _, start = rest.partition(":")
+    if process == this_process() or machine != this_process().partition(":")[0] or not pid.isdecimal():
+        return False
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - float(start)) <= 2  # a number may be given out again
+    except (psutil.Error, ValueError):
+        return False
+
+
+def same_machine(process: str) -> bool:
+    """Whether what `this_process` gave once was on this machine."""
+    return process.partition(":")[0] == this_process().partition(":")[0]

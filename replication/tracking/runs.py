@@ -1,0 +1,105 @@
+"""Import finished run directories into MLflow; a second import changes nothing."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import attrs
+
+from replication.errors import ReplicationError, ResultsError
+from replication.tracking import records
+from replication.tracking.location import tracking_uri
+from replication.tracking.store import Store, installed, readable_errors
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class ImportCounts:
+    """What `log_runs` did with the run directories it found."""
+
+    imported: int
+    updated: int
+    unchanged: int
+    skipped: int
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in attrs.asdict(self).items())
+
+
+def log_run(run_dir: Path, results_dir: Path | None = None) -> str:
+    """Import one finished run directory and give the id of the MLflow run that stands for it.
+
+    Args:
+        run_dir: `runs/DATASET/METHOD/seedN`.
+        results_dir: `results/DATASET/METHOD/seedN`, whose metrics.json, if there is one, gives the metrics `final/…`.
+
+    Raises:
+        ResultsError: the run directory is incomplete.
+        ReplicationError: MLflow is not installed or does not take the run.
+    """
+    return _import(_open_store(), run_dir, results_dir)[0]
+
+
+def try_log_runs(runs_root: Path, results_root: Path) -> bool:
+    """`log_runs` for a stage that must not fail for MLflow's sake: a note on stderr instead of an error."""
+    if not installed():
+        return False
+    try:
+        log_runs(runs_root, results_root)
+    except ReplicationError as error:
+        print(f"note: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def log_runs(runs_root: Path, results_root: Path) -> ImportCounts:
+    """Bring MLflow up to date with every run directory DATASET/METHOD/seedN under `runs_root`.
+
+    Incomplete directories (a training under way) are counted and left alone.
+
+    Raises:
+        ReplicationError: MLflow is not installed or does not take the runs.
+    """
+    store = _open_store()
+    counts = {field.name: 0 for field in attrs.fields(ImportCounts)}
+    for run_dir in sorted(path for path in runs_root.glob("*/*/seed*") if path.is_dir()):
+        try:
+            outcome = _import(store, run_dir, results_root / run_dir.relative_to(runs_root))[1]
+        except ResultsError as error:
+            logger.warning("%s", error)
+            outcome = "skipped"
+        counts[outcome] += 1
+    return ImportCounts(**counts)
+
+
+def _open_store() -> Store:
+    if not installed():
+        raise ReplicationError("MLflow is not installed here; pip install -r requirements.lock and run this again")
+    uri = tracking_uri()
+    with readable_errors(uri):
+        return Store(uri)
+
+
+def _import(store: Store, run_dir: Path, results_dir: Path | None) -> tuple[str, str]:
+    """The run's id, and "imported", "updated" or "unchanged"."""
+    run = records.read_run(run_dir)
+    content = records.content_hash(run_dir)
+    with readable_errors(store.uri):
+        known = store.find(store.experiment_id(run["dataset"]), records.run_key(run))
+        store.end_stale_runs(known, run)
+        for candidate in known:
+            run_id, tags = str(candidate.info.run_id), candidate.data.tags
+            if tags.get("replication.content_sha256") != content or candidate.info.status != "FINISHED":
+                continue
+            changed = store.log_results(run_id, results_dir, tags)
+            if "replication.superseded_by" in tags:  # an earlier configuration is back
+                store.client.delete_tag(run_id, "replication.superseded_by")
+                store.retire_others(candidate)
+                changed = True
+            return run_id, "updated" if changed else "unchanged"
+        run_id = store.start(run, live=False)
+        store.complete(run_id, run_dir, results_dir, set())
+    return run_id, "imported"

@@ -1,0 +1,325 @@
+"""MLflow as a view of the run directories: complete, idempotent, and never in the way of training."""
+
+from __future__ import annotations
+
+import functools
+import json
+import multiprocessing
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replication import tracking
+from replication.config import load_experiment
+from replication.errors import ReplicationError, ResultsError
+from replication.files import write_csv, write_json
+from replication.tracking import live, location, records
+from replication.tracking.store import Store
+
+ROOT = Path(__file__).parent.parent
+HISTORY = ("gradient_updates", "block", "train_accuracy", "train_loss", "test_accuracy")
+
+
+@pytest.fixture(scope="session")
+def template_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store: MLflow takes seconds to make one."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    Store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, template_database: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    path = tmp_path / "store" / "mlflow.db"
+    path.parent.mkdir()
+    path.write_bytes(template_database.read_bytes())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    return Store(tracking.tracking_uri())
+
+
+def description(method: str = "boostresnet", seed: int = 0, learning_rate: float = 0.001) -> dict[str, Any]:
+    """What run.json holds at the start of a run."""
+    config = load_experiment("digits", ROOT / "params.yaml").as_dict()
+    config["optimizer"]["learning_rate"] = learning_rate
+    return {
+        "schema": 1,
+        "dataset": "digits",
+        "method": method,
+        "seed": seed,
+        "budget": 0.02,
+        "reading": "released",
+        "config": config,
+        "model": {"reading": "released", "blocks": 3, "width": 4, "image_shape": [1, 8, 8], "num_classes": 10},
+        "data": {"content_hash": "ab" * 32, "official": True, "train_size": 100},
+        "git": {"commit": "c" * 40, "dirty": False},
+    }
+
+
+def history_rows() -> list[dict[str, Any]]:
+    return [dict(zip(HISTORY, (100 * i, i, i / 10, 2.0 / (i + 1), None), strict=True)) for i in range(4)]
+
+
+def write_run(folder: Path, started: str = "2026-01-01T00:00:00+00:00", **changes: Any) -> Path:
+    """A finished run directory as training leaves it, with the weights as an opaque file."""
+    run = description(**changes) | {"gradient_updates": 300, "blocks": 3, "started": started, "wall_seconds": 9.5}
+    run_dir = folder / "digits" / run["method"] / f"seed{run['seed']}"
+    write_csv(run_dir / "history.csv", HISTORY, history_rows())
+    rounds = [{"block": b, "cumulative_updates": 100 * b, "moved_on": "gamma", "edge": b / 4} for b in range(1, 4)]
+    write_csv(run_dir / "rounds.csv", tuple(rounds[0]), rounds)
+    timing = [{"gradient_updates": 100 * i, "seconds": 1.5 * i, "peak_memory_bytes": 10**9} for i in range(4)]
+    write_csv(run_dir / "timing.csv", tuple(timing[0]), timing)
+    write_json(run_dir / "run.json", run)
+    (run_dir / "model.safetensors").write_bytes(b"weights")
+    return run_dir
+
+
+def write_metrics(results: Path, accuracy: float = 0.9) -> Path:
+    folder = results / "digits" / "boostresnet" / "seed0"
+    write_json(folder / "metrics.json", {"test_accuracy": accuracy, "gradient_updates": 300, "method": "boostresnet"})
+    return folder
+
+
+def active_runs(store: Store) -> list[Any]:
+    return list(store.client.search_runs([store.experiment_id("digits")]))
+
+
+def snapshot(store: Store) -> str:
+    """Everything that a second import must not change."""
+    runs = sorted(active_runs(store), key=lambda run: str(run.info.run_id))
+    histories = [[store.client.get_metric_history(r.info.run_id, key) for key in sorted(r.data.metrics)] for r in runs]
+    return json.dumps([r.to_dictionary() for r in runs], sort_keys=True) + repr(
+        [[[(m.step, m.value, m.timestamp) for m in curve] for curve in run] for run in histories]
+    )
+
+
+def test_import_holds_everything(store: Store, tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "runs")
+    run_id = tracking.log_run(run_dir, write_metrics(tmp_path / "results"))
+    run = store.client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time - run.info.start_time == 9500
+    assert run.data.params["model.width"] == "16"
+    assert run.data.params["optimizer.learning_rate"] == "0.001"
+    assert run.data.tags["mlflow.source.git.commit"] == "c" * 40
+    assert run.data.tags["replication.data_sha256"] == "ab" * 32
+    assert run.data.tags["replication.official"] == "true"
+    assert run.data.tags["replication.dvc_stage"] == "train@digits-boostresnet-0"
+    curve = store.client.get_metric_history(run_id, "train_accuracy")
+    assert [(m.step, m.value) for m in curve] == [(0, 0.0), (100, 0.1), (200, 0.2), (300, 0.3)]
+    assert [m.timestamp - run.info.start_time for m in curve] == [0, 1500, 3000, 4500]
+    assert [(m.step, m.value) for m in store.client.get_metric_history(run_id, "block/edge")] == [
+        (1, 0.25),
+        (2, 0.5),
+        (3, 0.75),
+    ]
+    assert run.data.metrics["final/test_accuracy"] == 0.9
+    assert run.data.metrics["time/peak_memory_bytes"] == 10**9
+    assert not any("moved_on" in key or key == "test_accuracy" for key in run.data.metrics)
+    (dataset,) = run.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", ("ab" * 32)[:36])
+    assert {file.path for file in store.client.list_artifacts(run_id, "run")} == {
+        f"run/{name}" for name in records.PUBLISHED
+    }
+    (output,) = run.outputs.model_outputs
+    model = store.client.get_logged_model(output.model_id)
+    assert str(model.status) in ("READY", "LoggedModelStatus.READY")
+
+
+def test_logged_model_has_a_signature_and_predicts(store: Store, tmp_path: Path) -> None:
+    import mlflow
+    import numpy as np
+    from safetensors.torch import save_file
+
+    from replication.config import ModelParams
+    from replication.models.build import build_network
+
+    run_dir = write_run(tmp_path / "runs")
+    network = build_network(ModelParams(reading="released", blocks=3, width=4), (1, 8, 8), 10, seed=0)
+    save_file(network.state_dict(), run_dir / "model.safetensors")
+    (output,) = store.client.get_run(tracking.log_run(run_dir)).outputs.model_outputs
+    mlflow.set_tracking_uri(store.uri)
+    model = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+    assert model.metadata.signature.inputs.inputs[0].shape == (-1, 1, 8, 8)
+    images = np.random.default_rng(0).normal(size=(5, 1, 8, 8)).astype(np.float32)
+    assert model.predict(images).shape == (5, 10)
+
+
+def test_second_import_changes_nothing(store: Store, tmp_path: Path) -> None:
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    write_run(runs)
+    write_run(runs, method="e2e")
+    write_run(runs, method="boostresnet-refined").joinpath("model.safetensors").unlink()
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(2, 0, 0, 1)
+    before = snapshot(store)
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 0, 2, 1)
+    assert snapshot(store) == before
+    write_metrics(results)
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 1, 1, 1)
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 0, 2, 1)
+
+
+def test_retraining_replaces_and_variations_are_linked(store: Store, tmp_path: Path) -> None:
+    first = tracking.log_run(write_run(tmp_path / "first"))
+    again = tracking.log_run(write_run(tmp_path / "again", started="2026-01-02T00:00:00Z"))
+    assert [run.info.run_id for run in active_runs(store)] == [again] != [first]
+    varied_dir = write_run(tmp_path / "varied", learning_rate=0.01)
+    varied = tracking.log_run(varied_dir)
+    tags = {run.info.run_id: run.data.tags for run in active_runs(store)}
+    assert tags[again]["replication.superseded_by"] == varied
+    assert tracking.log_run(tmp_path / "again/digits/boostresnet/seed0") == again
+    tags = {run.info.run_id: run.data.tags for run in active_runs(store)}
+    assert set(tags) == {again, varied}
+    assert tags[varied]["replication.superseded_by"] == again
+    assert "replication.superseded_by" not in tags[again]
+
+
+def test_live_run_equals_import(store: Store, tmp_path: Path) -> None:
+    tracker = tracking.open_tracker(description())
+    for row in history_rows()[:3]:  # the last one only reaches the run directory
+        tracker.log("history", row)
+    tracker.finish(write_run(tmp_path / "runs"))
+    (run,) = active_runs(store)
+    assert run.info.status == "FINISHED"
+    curve = store.client.get_metric_history(run.info.run_id, "train_accuracy")
+    assert sorted((m.step, m.value) for m in curve) == [(0, 0.0), (100, 0.1), (200, 0.2), (300, 0.3)]
+    assert run.data.metrics["block/edge"] == 0.75
+    assert tracking.log_runs(tmp_path / "runs", tmp_path) == tracking.ImportCounts(0, 0, 1, 0)
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_failed_training_closes_the_run(store: Store, error: type[BaseException], status: str) -> None:
+    with pytest.raises(error), tracking.open_tracker(description()):
+        raise error
+    assert [run.info.status for run in active_runs(store)] == [status]
+
+
+def test_run_of_a_killed_process_is_ended(store: Store, tmp_path: Path) -> None:
+    killed = store.start(description(), live=True)
+    machine = records.this_process().split(":")[0]
+    store.client.set_tag(killed, "replication.process", f"{machine}:{2**22 + 1}:0")  # above Linux' highest process id
+    at_work = store.start(description(seed=1), live=True)
+    store.client.set_tag(at_work, "replication.process", f"{machine}:1:{process_start(1)}")
+    tracker = tracking.open_tracker(description())
+    wait_for(lambda: store.client.get_run(killed).info.status == "KILLED")
+    tracker.finish(write_run(tmp_path / "runs"))
+    tracking.log_run(write_run(tmp_path / "runs", seed=1))
+    states = {run.info.run_id: run.info.status for run in active_runs(store)}
+    assert killed not in states
+    assert states.pop(at_work) == "RUNNING"
+    assert set(states.values()) == {"FINISHED"}
+
+
+def process_start(pid: int) -> str:
+    import psutil
+
+    return f"{psutil.Process(pid).create_time():.0f}"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_training_works_without_mlflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    tracker = tracking.open_tracker(description())
+    assert type(tracker) is tracking.Tracker
+    tracker.log("history", {"gradient_updates": 1})
+    tracker.finish(tmp_path)
+    assert tracking.try_log_runs(tmp_path, tmp_path) is False
+    with pytest.raises(ReplicationError, match="not installed"):
+        tracking.log_runs(tmp_path, tmp_path)
+
+
+def test_dead_server_is_mentioned_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
+    run_dir = write_run(tmp_path / "runs")
+    tracker = tracking.open_tracker(description())
+    begin = time.monotonic()
+    for row in history_rows() * 100:
+        tracker.log("history", row)
+    assert time.monotonic() - begin < 0.5
+    begin = time.monotonic()
+    tracker.finish(run_dir)
+    assert time.monotonic() - begin < 15
+    with pytest.raises(ReplicationError, match="does not take the run"):
+        tracking.log_run(run_dir)
+    output = capfd.readouterr()
+    assert output.err.count("log-runs") == 1
+    assert len(output.err.strip().splitlines()) == 1
+    assert "secret" not in output.err
+    assert output.out == ""
+
+
+def test_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(live, "_FAIL_SECONDS", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        begin = time.monotonic()
+        tracking.open_tracker(description()).fail()
+        assert time.monotonic() - begin < 5
+    assert "no answer within 0.5 s" in capfd.readouterr().err
+
+
+def test_failing_import_leaves_no_running_run(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = write_run(tmp_path / "runs")
+    (run_dir / "history.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(ReplicationError):
+        tracking.log_run(run_dir)
+    assert [run.info.status for run in active_runs(store)] == ["FAILED"]
+    repaired = tracking.log_run(write_run(tmp_path / "runs"))
+    assert [run.info.run_id for run in active_runs(store)] == [repaired]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"dataset": "digits"}', '{"dataset": 1, "method": 2, "seed": 3}'])
+def test_malformed_run_is_refused(store: Store, tmp_path: Path, content: str) -> None:
+    run_dir = write_run(tmp_path / "runs")
+    (run_dir / "run.json").write_text(content)
+    with pytest.raises(ResultsError, match="train the run again"):
+        tracking.log_run(run_dir)
+
+
+def _open_store(path: str, _number: int) -> str:
+    return Store(f"sqlite:///{path}").experiment_id("digits")
+
+
+def test_parallel_first_starts_make_one_database(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        ids = pool.map(functools.partial(_open_store, str(tmp_path / "mlflow.db")), range(2))
+    assert len(set(ids)) == 1
+    assert not list(tmp_path.glob(".mlflow.db.new*"))
+
+
+def test_store_is_anchored_at_the_main_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    copy = tmp_path / ".dvc/tmp/exps/tmpabc"
+    (copy / "sub").mkdir(parents=True)
+    for folder in (tmp_path, copy):
+        (folder / "params.yaml").touch()
+    for folder in (tmp_path, copy, copy / "sub"):
+        monkeypatch.chdir(folder)
+        assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("DVC_ROOT", str(copy))
+    assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    assert location.artifact_location(tracking.tracking_uri(), "digits") == (tmp_path / "mlartifacts/digits").as_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/other.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert tracking.tracking_uri() == "http://server:5000"
+    assert location.artifact_location("http://server:5000", "digits") is None
