@@ -1,0 +1,50 @@
+"""Builds everything that the article includes: `paper/generated/DATASET/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from replication.config import DATASETS
+from replication.errors import ResultsError
+from replication.files import atomic_path
+from replication.report.figures import FIGURES, draw_figures
+from replication.report.macros import latex_numbers
+from replication.report.render import latex_results, latex_rounds
+from replication.report.results import load_results
+from replication.report.tables import results_table, round_rows
+
+
+def build_report(
+    dataset: str, results_root: Path = Path("results"), out_root: Path = Path("paper/generated")
+) -> list[Path]:
+    """Tables, numbers and figures of one dataset; without results, a table that says "not run" and no figure.
+
+    Returns:
+        The files written, each whole or not at all; what an earlier build left and this one does not make is removed.
+
+    Raises:
+        ResultsError: the dataset is unknown, or a published result is malformed.
+    """
+    if dataset not in DATASETS:
+        raise ResultsError(f"unknown dataset '{dataset}'; choose one of {', '.join(DATASETS)}")
+    results = load_results(dataset, results_root)
+    folder = out_root / dataset
+    texts = {"table.tex": latex_results(results_table(results)), "numbers.tex": latex_numbers(results)}
+    if results.of("boostresnet"):
+        texts["rounds.tex"] = latex_rounds(round_rows(results))
+    written = []
+    for name, text in texts.items():
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        written.append(folder / name)
+    written += draw_figures(results, folder)
+    # A figure of results that are no longer there must not slip into the article.
+    for name in ("rounds.tex", *(f"{figure}.{suffix}" for figure in FIGURES for suffix in ("pdf", "png"))):
+        if folder / name not in written:
+            (folder / name).unlink(missing_ok=True)
+    return written
+
+
+def build_all(results_root: Path = Path("results"), out_root: Path = Path("paper/generated")) -> list[Path]:
+    """`build_report` for every dataset."""
+    return [path for dataset in DATASETS for path in build_report(dataset, results_root, out_root)]

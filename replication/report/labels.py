@@ -1,0 +1,35 @@
+"""How methods and datasets are called and drawn: one place, so that a method keeps its name and colour everywhere."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class MethodStyle:
+    """Name and look of one method. Colours are Okabe and Ito's; the marker tells methods apart without colour."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+METHOD_STYLES: dict[str, MethodStyle] = {
+    "boostresnet": MethodStyle("BoostResNet", "#0072B2", "o"),
+    "e2e": MethodStyle("End to end", "#D55E00", "s"),
+    "boostresnet-refined": MethodStyle("BoostResNet, refined", "#009E73", "^"),
+}
+
+#: Row of the results table that is read from a method's history instead of its end.
+E2E_AT_EQUAL_UPDATES = "e2e-at-boostresnet"
+E2E_AT_EQUAL_UPDATES_LABEL = "End to end, at BoostResNet's updates"
+
+DATASET_LABELS: dict[str, str] = {
+    "digits": "digits",
+    "cifar10": "CIFAR-10",
+    "svhn": "SVHN",
+    "mnist": "MNIST",
+}
+
+NOT_RUN = "not run"
+UNOFFICIAL = "unofficial copy"

@@ -1,0 +1,213 @@
+r"""Every number of the article's prose: `\setresult{digits/e2e/test}{…}`, looked up by `\result{digits/e2e/test}`.
+
+A key that no file sets prints "not run", so the article compiles whatever has been run, and nothing is typed by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from replication.report.formats import Estimate, count, counts, duration, fixed, latex_escape, significant
+from replication.report.labels import METHOD_STYLES
+from replication.report.render import budget_text, data_mark
+from replication.report.reported import reported
+from replication.report.results import DatasetResults, Run
+from replication.report.tables import ResultRow, ResultsTable, equal_updates_points, results_table
+
+Numbers = dict[str, str]
+
+
+def numbers(results: DatasetResults) -> Numbers:
+    """Names (without the dataset) and plain texts, ready to be escaped; only what is known is in it."""
+    table = results_table(results)
+    values: Numbers = {}
+    for method in METHOD_STYLES:
+        figures = reported(results.dataset, method)
+        for name in ("train", "test"):
+            figure = getattr(figures, name, None)
+            if figure is not None:
+                values[f"paper/{method}/{name}"] = f"{figure:.1f}\N{NO-BREAK SPACE}%"
+    if table.not_run:
+        return values
+    values |= _setting(results, table)
+    for row in table.rows:
+        if row.seeds:
+            values |= {f"{row.key}/{name}": text for name, text in _row_numbers(row).items()}
+    for method in results.runs:
+        values[f"{method}/peak_memory"] = _peak_memory(results.of(method))
+    values |= {f"boostresnet/{name}": text for name, text in _theory(results.of("boostresnet")).items()}
+    values |= _gaps(results)
+    return values
+
+
+def latex_numbers(results: DatasetResults) -> str:
+    r"""The file of `\setresult` lines of one dataset, sorted by name."""
+    lines = ["% Made by `python -m replication report`; do not edit."]
+    for name, text in sorted(numbers(results).items()):
+        lines.append(rf"\setresult{{{results.dataset}/{name}}}{{{_escape(text)}}}%")
+    return "\n".join([*lines, ""])
+
+
+def _escape(text: str) -> str:
+    """Escape, with no-break spaces as thin unbreakable ones."""
+    return r"\,".join(latex_escape(part) for part in text.split("\N{NO-BREAK SPACE}"))
+
+
+def points_text(estimate: Estimate | None) -> str | None:
+    """Accuracy for prose: '97.35 ± 0.12 %', or '97.35 % (1 seed)'."""
+    if estimate is None:
+        return None
+    if estimate.std is None:
+        return f"{100 * estimate.mean:.2f}\N{NO-BREAK SPACE}% (1 seed)"
+    return f"{100 * estimate.mean:.2f} ± {100 * estimate.std:.2f}\N{NO-BREAK SPACE}%"
+
+
+def _row_numbers(row: ResultRow) -> Numbers:
+    values = {
+        "train": points_text(row.train),
+        "validation": points_text(row.validation),
+        "test": points_text(row.test),
+        "train_accuracy": _mean_percent(row.train),
+        "validation_accuracy": _mean_percent(row.validation),
+        "test_accuracy": _mean_percent(row.test),
+        "seeds": _seeds(len(row.seeds)),
+        "gradient_updates": counts(row.gradient_updates, ""),
+        "blocks": counts(row.blocks, ""),
+        "parameters": counts(row.parameters, ""),
+        "wall": None if row.seconds is None else duration(row.seconds, "").replace(" ", "\N{NO-BREAK SPACE}"),
+    }
+    return {name: text for name, text in values.items() if text}
+
+
+def _setting(results: DatasetResults, table: ResultsTable) -> Numbers:
+    """What holds for the dataset: data, budget, seeds, time, machine, versions, parameters."""
+    runs = results.all
+    first = runs[0]
+    hours = sum(run.info.wall_seconds for run in runs) / 3600
+    values = {
+        "budget": budget_text(results.budgets),
+        "data": data_mark(table),
+        "train_size": count(first.info.train_size),
+        "validation_size": count(first.info.validation_size),
+        "test_size": count(first.info.test_size),
+        "classes": count(first.info.classes),
+        "reading": _different(run.metrics.reading for run in runs),
+        "seeds": _seeds(len({run.seed for run in runs})),
+        "runs": count(len(runs)),
+        "hours": significant(hours, "", 2),
+        "hardware": _different(map(_hardware, runs)),
+        "commit": _different(map(_commit, runs)),
+    }
+    for name in sorted({name for run in runs for name in run.info.versions}):
+        values[f"version/{name}"] = _different(run.info.versions[name] for run in runs if name in run.info.versions)
+    for name in sorted({name for run in runs for name in run.info.settings}):
+        settings = [run.info.settings for run in runs]
+        values[f"config/{name}"] = _different(_setting_text(setting[name]) for setting in settings if name in setting)
+    return values
+
+
+def _theory(runs: Sequence[Run]) -> Numbers:
+    """What the last round of BoostResNet says about Lemma 3.2, Theorem 4.2 and Definition 4.1."""
+    if not runs:
+        return {}
+    last = [run.rounds[-1] for run in runs]
+    values = {
+        "final_edge": fixed(_average([entry.edge for entry in last]), "", 6),
+        "bound": significant(_average([entry.bound for entry in last]), ""),
+        "train_error": f"{100 * _average([entry.train_error for entry in last]):.2f}\N{NO-BREAK SPACE}%",
+        "rounds": counts([len(run.rounds) for run in runs], ""),
+        "positive_gamma": counts([sum(entry.gamma > 0 for entry in run.rounds) for run in runs], ""),
+        "nonpositive_covariance": counts(
+            [
+                sum(not entry.positive_covariance for entry in run.rounds if entry.covariance is not None)
+                for run in runs
+            ],
+            "",
+        ),
+        "rising_edges": counts([_rises([entry.edge for entry in run.rounds]) for run in runs], ""),
+        "above_bound": counts([sum(entry.train_error > entry.bound for entry in run.rounds) for run in runs], ""),
+        "early_blocks": counts([sum(entry.moved_on == "gamma" for entry in run.rounds) for run in runs], ""),
+    }
+    differences = [run.metrics.lemma_difference for run in runs if run.metrics.lemma_difference is not None]
+    if differences:
+        values["lemma_difference"] = significant(max(differences), "", 2)
+    return values
+
+
+def _gaps(results: DatasetResults) -> Numbers:
+    """Differences in test accuracy, in points, paired by seed."""
+    at_equal = [
+        boosted.metrics.test_accuracy - point.test_accuracy
+        for run, point in equal_updates_points(results)
+        if (boosted := results.seed("boostresnet", run.seed)) and point.test_accuracy is not None
+    ]
+    at_the_end = {
+        method: [
+            run.metrics.test_accuracy - other.metrics.test_accuracy
+            for run in results.of(method)
+            if (other := results.seed("e2e", run.seed))
+        ]
+        for method in ("boostresnet", "boostresnet-refined")
+    }
+    gaps = {"gap/equal_updates": at_equal} | {f"gap/{method}": values for method, values in at_the_end.items()}
+    return {name: _signed_points(Estimate.of(values)) for name, values in gaps.items() if values}
+
+
+def _signed_points(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    mean = f"{100 * estimate.mean:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{mean} points (1 seed)" if estimate.std is None else f"{mean} ± {100 * estimate.std:.2f} points"
+
+
+def _mean_percent(estimate: Estimate | None) -> str | None:
+    return None if estimate is None else f"{100 * estimate.mean:.2f}\N{NO-BREAK SPACE}%"
+
+
+def _seeds(number: int) -> str:
+    return "1 seed" if number == 1 else f"{number} seeds"
+
+
+def _average(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _rises(values: Sequence[float]) -> int:
+    return sum(later > earlier for earlier, later in pairwise(values))
+
+
+def _peak_memory(runs: Sequence[Run]) -> str:
+    peaks = [point.peak_memory_bytes for run in runs for point in run.timing if point.peak_memory_bytes is not None]
+    return f"{max(peaks) / 2**20:,.0f}\N{NO-BREAK SPACE}MiB" if peaks else "not measured"
+
+
+def _hardware(run: Run) -> str:
+    hardware = run.info.hardware
+    name = hardware.get("gpu") or hardware.get("cpu") or "unknown processor"
+    threads = hardware.get("threads")
+    return f"{name}, {threads} threads" if threads and not hardware.get("gpu") else name
+
+
+def _commit(run: Run) -> str:
+    if not run.info.commit:
+        return "not recorded"
+    return run.info.commit[:10] + (" with changes" if run.info.dirty else "")
+
+
+def _different(texts: Iterable[str]) -> str:
+    """The different texts, each once, in order."""
+    return "; ".join(dict.fromkeys(texts))
+
+
+def _setting_text(value: Any) -> str:
+    if value is None:
+        return "default"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, float):
+        return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+    return str(value)

@@ -1,0 +1,191 @@
+"""The tables as LaTeX (booktabs), as Markdown and on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, significant
+from replication.report.labels import DATASET_LABELS, NOT_RUN, UNOFFICIAL
+from replication.report.reported import NOT_AVAILABLE, SOURCES, Reported
+from replication.report.results import ROUNDING, load_results
+from replication.report.tables import ResultRow, ResultsTable, RoundRow, results_table
+
+NO_VALUE = "\N{EN DASH}"
+_UNAVAILABLE_MARK = "n/a"
+
+HEADINGS = ("Method", "Seeds", "Updates", "Train", "Validation", "Test", "Paper", "Blocks", "Parameters", "Time")
+_ONLY_WHEN_WIDE = ("Validation", "Blocks", "Parameters", "Time")
+_WIDE_TERMINAL = 125
+
+
+def cells(row: ResultRow) -> tuple[str, ...]:
+    """The texts of a line, in the order of `HEADINGS`; a line that was not run keeps the paper's values."""
+    if not row.seeds:
+        return (row.label, NOT_RUN, *[NO_VALUE] * 4, paper_cell(row.reported), *[NO_VALUE] * 3)
+    return (
+        row.label,
+        str(len(row.seeds)),
+        counts(row.gradient_updates, NO_VALUE),
+        percent(row.train, NO_VALUE),
+        percent(row.validation, NO_VALUE),
+        percent(row.test, NO_VALUE),
+        paper_cell(row.reported),
+        counts(row.blocks, NO_VALUE),
+        counts(row.parameters, NO_VALUE),
+        duration(row.seconds, NO_VALUE),
+    )
+
+
+def paper_cell(value: Reported | None) -> str:
+    """The paper's train and test accuracy with the letter of their source: '92.1 / 82.1 [Q]'."""
+    if value is None:
+        return NO_VALUE
+    if value.train is None and value.test is None:
+        return _UNAVAILABLE_MARK
+    train, test = (_UNAVAILABLE_MARK if number is None else f"{number:.1f}" for number in (value.train, value.test))
+    return f"{train} / {test} [{value.source}]"
+
+
+def notes(tables: Sequence[ResultsTable]) -> list[str]:
+    """What a reader of the lines needs to know, as sentences."""
+    rows = [row for table in tables for row in table.rows]
+    sentences = []
+    if any(row.seeds for row in rows):
+        sentences.append("Accuracy in per cent at the end of training, mean ± sample standard deviation over seeds.")
+    if any(len(row.seeds) == 1 for row in rows):
+        sentences.append("No deviation is given for 1 seed.")
+    sentences.append("Paper: train / test accuracy as the paper reports it.")
+    letters = sorted({row.reported.source for row in rows if row.reported and row.reported.source})
+    sentences += [f"[{letter}]: {SOURCES[letter]}." for letter in letters]
+    if any(paper_cell(row.reported) == _UNAVAILABLE_MARK for row in rows):
+        sentences.append(f"{_UNAVAILABLE_MARK}: {NOT_AVAILABLE}.")
+    return sentences
+
+
+def budget_text(budgets: Sequence[float]) -> str:
+    """'0.02', or all the different ones where runs were not given the same."""
+    return ", ".join(f"{budget:g}" for budget in budgets) if budgets else NOT_RUN
+
+
+def data_mark(table: ResultsTable) -> str:
+    """Whether the data is the official copy."""
+    if table.not_run:
+        return NOT_RUN
+    return "official copy" if table.official else UNOFFICIAL
+
+
+def latex_results(table: ResultsTable) -> str:
+    """A tabular with its notes below, to stand in a table environment of the article."""
+    shown = ("Method", "Seeds", "Updates", "Train", "Validation", "Test", "Paper", "Time")
+    wrapped, right = r">{\raggedright\arraybackslash}p{30mm}", r">{\raggedleft\arraybackslash}p{19mm}"
+    lines = [rf"\begin{{tabular}}{{@{{}}{wrapped}r{right}rrrrr@{{}}}}", r"\toprule"]
+    lines += [" & ".join(shown) + r" \\", r"\midrule"]
+    for row in table.rows:
+        texts = dict(zip(HEADINGS, cells(row), strict=True))
+        lines.append(" & ".join(latex_escape(texts[heading]) for heading in shown) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    remarks = latex_escape(" ".join([*notes([table]), *_network_notes(table), state_text(table)]))
+    below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {remarks}\end{{minipage}}"
+    return "\n".join([*lines, below, ""])
+
+
+def state_text(table: ResultsTable) -> str:
+    """Data and budget, which stand wherever results do."""
+    if table.not_run:
+        return f"This part was {NOT_RUN}."
+    return f"Data: {data_mark(table)}. Budget: {budget_text(table.budgets)}."
+
+
+def _network_notes(table: ResultsTable) -> list[str]:
+    """Size of the network, which all methods share (or a sentence per method where they do not)."""
+    sizes: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.seeds:
+            blocks, parameters = counts(row.blocks, NO_VALUE), counts(row.parameters, NO_VALUE)
+            sizes.setdefault(f"{blocks} residual blocks, {parameters} parameters", []).append(row.label)
+    if len(sizes) == 1:
+        return [f"Network: {next(iter(sizes))}."]
+    return [f"Network of {', '.join(labels)}: {size}." for size, labels in sizes.items()]
+
+
+def latex_rounds(rows: Iterable[RoundRow]) -> str:
+    """One line per round of BoostResNet, means over seeds; without rounds, a sentence that says so."""
+    lines = [
+        r"\begin{tabular}{@{}rlrrrrrrrr@{}}",
+        r"\toprule",
+        r"$t$ & Module & Updates & $\edge_{t+1}$ & $\gamma_t$ & Cov. & $\alpha_{t+1}$ & Bound & Train err. & Test acc.",
+        r"\\",
+        r"\midrule",
+    ]
+    body = [" & ".join(map(latex_escape, _round_cells(row))) + r" \\" for row in rows]
+    if not body:
+        return r"\notrun" + "\n"
+    return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _round_cells(row: RoundRow) -> tuple[str, ...]:
+    return (
+        str(row.block),
+        row.module,
+        counts(row.gradient_updates, NO_VALUE),
+        fixed(_mean(row.edge), NO_VALUE, 6),
+        fixed(_mean(row.gamma), NO_VALUE),
+        "0" if abs(_mean(row.covariance) or 1) <= ROUNDING else significant(_mean(row.covariance), NO_VALUE, 2),
+        fixed(_mean(row.alpha), NO_VALUE, 2),
+        significant(_mean(row.bound), NO_VALUE),
+        _percent_mean(row.train_error),
+        _percent_mean(row.test_accuracy),
+    )
+
+
+def _mean(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.mean
+
+
+def _percent_mean(estimate: Estimate | None) -> str:
+    return NO_VALUE if estimate is None else f"{100 * estimate.mean:.2f} %"
+
+
+def markdown_results(tables: Sequence[ResultsTable]) -> str:
+    """One Markdown table over all datasets, with its notes; a dataset that was not run shows the paper's values."""
+    lines = [
+        "| Dataset | Budget | " + " | ".join(HEADINGS) + " |",
+        "|---|---:|---|" + "---:|" * (len(HEADINGS) - 1),
+    ]
+    for table in tables:
+        name = DATASET_LABELS[table.dataset] + ("" if table.official else f" ({UNOFFICIAL})")
+        for row in table.rows:
+            if table.not_run and row.reported is None and row.key != "boostresnet":
+                continue  # nothing of ours and nothing of the paper's to show
+            lines.append(" | ".join(["| " + name, budget_text(table.budgets), *cells(row)]) + " |")
+    remarks = " ".join([*notes(tables), "Budget: factor on every length in gradient updates; 1 is the full length."])
+    return "\n".join([*lines, "", remarks])
+
+
+def print_summary(dataset: str, results_root: Path = Path("results"), console: Console | None = None) -> None:
+    """The results of one dataset on the terminal.
+
+    Raises:
+        ResultsError: a published result is malformed.
+    """
+    table = results_table(load_results(dataset, results_root))
+    console = console or Console()
+    title = f"{DATASET_LABELS[dataset]} · budget {budget_text(table.budgets)} · data: {data_mark(table)}"
+    view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    # A terminal of 80 columns has room for the essentials.
+    shown = [name for name in HEADINGS if console.width >= _WIDE_TERMINAL or name not in _ONLY_WHEN_WIDE]
+    for heading in shown:
+        wraps = heading in ("Method", "Updates")
+        view.add_column(heading, justify="left" if heading == "Method" else "right", no_wrap=not wraps)
+    for row in table.rows:
+        texts = dict(zip(HEADINGS, cells(row), strict=True))
+        view.add_row(*(Text(texts[heading]) for heading in shown), style=None if row.seeds else "dim")
+    console.print(view)
+    for sentence in notes([table]):
+        console.print(sentence, style="dim", markup=False, highlight=False)

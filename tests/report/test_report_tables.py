@@ -1,0 +1,160 @@
+"""Tables: hand-computed means, deviations and the row at equal updates; their texts; the README."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from replication.errors import ResultsError
+from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, significant
+from replication.report.labels import E2E_AT_EQUAL_UPDATES
+from replication.report.readme import END, START, check_readme, update_readme
+from replication.report.render import latex_results, latex_rounds, print_summary
+from replication.report.reported import reported
+from replication.report.results import load_results
+from replication.report.tables import ResultsTable, results_table, round_rows
+from tests.report.synthetic import Plant, edit_json
+
+
+def _table(tmp_path: Path, dataset: str = "digits") -> ResultsTable:
+    return results_table(load_results(dataset, tmp_path / "results"))
+
+
+def test_mean_and_sample_deviation() -> None:
+    estimate = Estimate.of([0.90, 0.92, 0.97])
+    assert estimate is not None and estimate.std is not None
+    assert estimate.mean == pytest.approx(0.93)
+    assert estimate.std == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2))
+    assert percent(estimate, "") == "93.00 ± 3.61"
+    assert percent(Estimate.of([0.9]), "") == "90.00"
+    assert Estimate.of([]) is None
+    assert Estimate.of([1.0, math.inf]) == Estimate(math.inf, None, 2)
+
+
+def test_a_method_row_by_hand(plant: Plant, tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((0.90, 0.92, 0.97)):
+        plant("digits", "e2e", seed, final_test=accuracy)
+    row = _table(tmp_path).row("e2e")
+    assert (row.seeds, row.gradient_updates, row.blocks) == ((0, 1, 2), (2800,) * 3, (6,) * 3)
+    assert percent(row.test, "") == "93.00 ± 3.61"
+    assert row.seconds == pytest.approx(2800 * 0.02 + 1)
+
+
+def test_the_row_at_equal_updates(plant: Plant, tmp_path: Path) -> None:
+    """BoostResNet of seed 1 ends at 1370 updates; the end-to-end run was evaluated every 100."""
+    plant("digits", "boostresnet", 1, early=True)
+    plant("digits", "e2e", 1)
+    plant("digits", "e2e", 2)  # no BoostResNet of this seed: not in the row
+    results = load_results("digits", tmp_path / "results")
+    point = next(point for point in results.of("e2e")[0].history if point.gradient_updates == 1300)
+    row = results_table(results).row(E2E_AT_EQUAL_UPDATES)
+    assert (row.seeds, row.gradient_updates) == ((1,), (1300,))
+    assert row.test == Estimate(point.test_accuracy or 0, None, 1)
+    assert row.seconds == pytest.approx(1300 * 0.02)
+
+
+def test_a_point_exactly_at_the_updates_counts(plant: Plant, tmp_path: Path) -> None:
+    plant("digits", "boostresnet", 0)
+    plant("digits", "e2e", 0)
+    assert _table(tmp_path).row(E2E_AT_EQUAL_UPDATES).gradient_updates == (1400,)
+
+
+def test_a_refinement_costs_what_it_started_from_too(plant: Plant, tmp_path: Path) -> None:
+    plant("digits", "boostresnet-refined", 0)
+    assert _table(tmp_path).row("boostresnet-refined").seconds is None
+    plant("digits", "boostresnet", 0)
+    assert _table(tmp_path).row("boostresnet-refined").seconds == pytest.approx(2 * (1400 * 0.02 + 1))
+
+
+def test_what_was_not_run_says_so_and_keeps_the_papers_values(plant: Plant, tmp_path: Path) -> None:
+    plant("cifar10", "boostresnet", 0, official=False, budget=0.002)
+    latex = latex_results(_table(tmp_path, "cifar10"))
+    assert r"BoostResNet, refined & not run & -- & -- & -- & -- & 99.6 / 88.1 [Q] & --" in latex
+    assert r"End to end & not run & -- & -- & -- & -- & n/a & --" in latex
+    assert "Data: unofficial copy. Budget: 0.002." in latex
+    assert "No deviation is given for 1 seed." in latex
+    assert "This part was not run." in latex_results(_table(tmp_path, "mnist"))
+
+
+def test_only_sourced_values_of_the_paper() -> None:
+    for dataset in ("cifar10", "svhn", "mnist"):
+        for method in ("boostresnet", "boostresnet-refined", "e2e", "adaboost-mm"):
+            value = reported(dataset, method)
+            assert value is None or (value.source is None) == (value.train is None and value.test is None)
+    assert reported("digits", "boostresnet") is None
+
+
+def test_rounds_are_means_over_seeds(plant: Plant, tmp_path: Path) -> None:
+    plant("digits", "boostresnet", 0)
+    plant("digits", "boostresnet", 1)
+    results = load_results("digits", tmp_path / "results")
+    first, *_, last = round_rows(results)
+    edges = [run.rounds[0].edge for run in results.of("boostresnet")]
+    assert first.edge is not None and first.edge.mean == pytest.approx(sum(edges) / 2)
+    assert (first.block, first.module, last.block) == (0, "stem", 6)
+    assert latex_rounds([]) == "\\notrun\n"
+    assert latex_rounds([first]).count(r"\\") == 2
+
+
+def test_strings_are_escaped_for_latex() -> None:
+    assert latex_escape(r"50% of {a_b} & $x^2$ #1 ~\n") == (
+        r"50\% of \{a\_\allowbreak{}b\} \& \$x\textasciicircum{}2\$ \#1 \textasciitilde{}\textbackslash{}n"
+    )
+    assert latex_escape("é ± −1 \u4e2d\x07 10⁻³") == (r"é \ensuremath{\pm} \ensuremath{-}1 ?? 10\ensuremath{^{-3}}")
+
+
+def test_numbers_as_readers_want_them() -> None:
+    assert (counts([5, 5], ""), counts([1200, 900], ""), counts([], "none")) == ("5", "900–1,200", "none")
+    assert (duration(3.21, ""), duration(90, ""), duration(600, ""), duration(9000, "")) == (
+        "3.2 s",
+        "90 s",
+        "10 min",
+        "2.5 h",
+    )
+    assert (significant(0.03627, ""), significant(-2.5e-9, "", 2), significant(1234.5, "")) == (
+        "0.0363",
+        "−2.5 × 10⁻⁹",
+        "1234",
+    )
+    assert (significant(0.0, ""), significant(math.inf, ""), fixed(-0.0001, "", 2)) == ("0", "∞", "0.00")
+
+
+def test_the_summary_fits_a_terminal(tree: Path) -> None:
+    for width in (80, 160):
+        stream = io.StringIO()
+        print_summary("cifar10", tree, Console(file=stream, width=width))
+        text = stream.getvalue()
+        assert "92.1 / 82.1 [Q]" in text and "unofficial copy" in text and "…" not in text
+        assert max(map(len, text.splitlines())) <= width
+        assert ("Validation" in text) == (width == 160)
+
+
+def test_the_readme_follows_the_results(tree: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n{START}\nold\n{END}\nafter\n", encoding="utf-8")
+    assert not check_readme(readme, tree)
+    assert update_readme(readme, tree)
+    assert check_readme(readme, tree)
+    assert not update_readme(readme, tree)
+    text = readme.read_text(encoding="utf-8")
+    assert text.startswith(f"# Title\n{START}\n| Dataset | Budget | Method") and text.endswith(f"{END}\nafter\n")
+    assert "| CIFAR-10 (unofficial copy) | 0.002 | BoostResNet | 1 |" in text
+    assert "| SVHN | not run | BoostResNet | not run |" in text
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+    edit_json(tree / "digits/e2e/seed0/metrics.json", lambda value: value.update(test_accuracy=0.5))
+    assert not check_readme(readme, tree)
+
+
+@pytest.mark.parametrize("text", ["", START, f"{END}{START}", f"{START}{END}{START}{END}"])
+def test_a_readme_without_markers_is_refused(tmp_path: Path, text: str) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(text, encoding="utf-8")
+    with pytest.raises(ResultsError, match=r"README.md: must hold"):
+        update_readme(readme, tmp_path)
+    with pytest.raises(ResultsError, match="cannot read"):
+        check_readme(tmp_path / "absent.md", tmp_path)
