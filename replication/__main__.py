@@ -1,0 +1,192 @@
+"""The command line: one subcommand per stage. Parses, calls, and maps errors to one clear line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from replication.config import DATASETS, Experiment, load_experiment
+from replication.errors import ReplicationError, ResultsError
+
+app = typer.Typer(
+    name="python -m replication",
+    help="Replicate 'Learning Deep ResNet Blocks Sequentially using Boosting Theory' stage by stage.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Dataset = Annotated[str, typer.Argument(help="digits, cifar10, svhn or mnist")]
+Method = Annotated[str, typer.Argument(help="boostresnet, e2e or boostresnet-refined")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes initialisation, batch order and augmentation.")]
+Params = Annotated[Path, typer.Option(help="The file with every number of every experiment.")]
+Device = Annotated[str, typer.Option(help="Overrides runtime.device: auto, cpu, cuda or cuda:N.")]
+
+PARAMS = Path("params.yaml")
+RAW, PREPARED, RUNS, RESULTS = Path("data/raw"), Path("data/prepared"), Path("runs"), Path("results")
+GENERATED, README = Path("paper/generated"), Path("README.md")
+
+
+# Heavy packages are imported where they are used: --help answers at once, and the report needs no torch.
+
+
+@app.command()
+def prepare(dataset: Dataset, params: Params = PARAMS) -> None:
+    """Download and verify a dataset's archives and write data/prepared/DATASET.safetensors."""
+    from replication.datasets.prepare import prepare as prepare_dataset
+
+    experiment = load_experiment(dataset, params)
+    (RAW / dataset).mkdir(parents=True, exist_ok=True)  # the embedded data has no archives, the pipeline an output
+    data = prepare_dataset(dataset, experiment.data, RAW, PREPARED / f"{dataset}.safetensors")
+    sizes = ", ".join(f"{len(labels):,} {split}" for split, labels in data.labels.items())
+    print(f"{dataset}: {sizes} images of {'x'.join(map(str, data.image_shape))}; {_copy(data.official)}")
+
+
+@app.command()
+def train(
+    dataset: Dataset, method: Method, seed: Seed = 0, params: Params = PARAMS, device: Device = "", track: bool = True
+) -> None:
+    """Train a method on a dataset and write runs/DATASET/METHOD/seedN."""
+    from replication import tracking
+    from replication.datasets import load_prepared
+    from replication.training.train import describe_start
+    from replication.training.train import train as train_run
+
+    experiment = _experiment(dataset, params, device)
+    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    with tracking.open_tracker(describe_start(experiment, data, method, seed), enabled=track) as tracker:
+        folder = train_run(experiment, data, method, seed, RUNS, (tracker.log, _print_progress))
+        tracker.finish(folder)
+    print(f"wrote {folder}")
+
+
+@app.command()
+def evaluate(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = PARAMS, device: Device = "") -> None:
+    """Evaluate a run on its whole splits and publish results/DATASET/METHOD/seedN."""
+    from replication.analysis.evaluate import evaluate as evaluate_run
+    from replication.datasets import load_prepared
+
+    experiment = _experiment(dataset, params, device)
+    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    metrics = evaluate_run(experiment, data, method, seed, RUNS, RESULTS)
+    accuracies = ", ".join(f"{split} {metrics[f'{split}_accuracy']:.4f}" for split in ("train", "validation", "test"))
+    print(f"{dataset} {method} seed {seed}: accuracy {accuracies}; {_copy(metrics['official_data'])}")
+
+
+@app.command()
+def report(datasets: Annotated[list[str] | None, typer.Argument(help="default: every dataset")] = None) -> None:
+    """Build the tables, figures and numbers of the article from results/; needs no training and no torch.
+
+    The runs that are here are brought up to date in MLflow, where it is installed.
+    """
+    from replication import tracking
+    from replication.report.build import build_report
+
+    for dataset in datasets or DATASETS:
+        written = build_report(dataset, RESULTS, GENERATED)
+        print(f"{dataset}: {len(written)} files in {GENERATED / dataset}")
+    tracking.try_log_runs(RUNS, RESULTS)
+
+
+@app.command()
+def paper() -> None:
+    """Compile the article, paper/main.pdf, from whatever results there are."""
+    from replication.report.compile import compile_paper
+
+    pdf = compile_paper(GENERATED.parent)
+    if pdf is not None:
+        print(f"the report:       {pdf}")
+
+
+@app.command()
+def summary(dataset: Dataset) -> None:
+    """Print the results of a dataset beside the paper's."""
+    from replication.report.render import print_summary
+
+    print_summary(dataset, RESULTS)
+
+
+@app.command()
+def readme(check: Annotated[bool, typer.Option("--check", help="Only say whether it is current.")] = False) -> None:
+    """Bring the results table in README.md up to date with results/."""
+    from replication.report.readme import check_readme, update_readme
+
+    if not check:
+        print("README.md updated" if update_readme(README, RESULTS) else "README.md was up to date")
+    elif not check_readme(README, RESULTS):
+        raise ResultsError("the table in README.md is not that of results/; run `python -m replication readme`")
+
+
+@app.command("log-runs")
+def log_runs() -> None:
+    """Import every finished run directory into MLflow; doing it again changes nothing."""
+    from replication import tracking
+
+    print(tracking.log_runs(RUNS, RESULTS))
+
+
+@app.command()
+def layers(dataset: Dataset, params: Params = PARAMS) -> None:
+    """Print the network's layers, shapes and parameter counts (the data need not be there)."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from replication.datasets.sources import COLLECTIONS
+    from replication.models.build import build_network, layer_table
+
+    experiment = load_experiment(dataset, params)
+    shape, classes = COLLECTIONS[dataset].image_shape, COLLECTIONS[dataset].classes
+    rows = layer_table(build_network(experiment.model, shape, len(classes), seed=0), shape)
+    table = Table("module", "output", "weighted layers", "parameters", title=f"{dataset}: {experiment.model.reading}")
+    for row in rows:
+        output = "x".join(map(str, row.output_shape))
+        table.add_row(row.name, output, str(row.layers), f"{row.parameters:,}")
+    table.add_section()
+    table.add_row("total", "", str(sum(row.layers for row in rows)), f"{sum(row.parameters for row in rows):,}")
+    Console().print(table)
+
+
+def _experiment(dataset: str, params: Path, device: str) -> Experiment:
+    from replication.config import experiment_from_dict
+
+    experiment = load_experiment(dataset, params)
+    if not device:
+        return experiment
+    values = experiment.as_dict()
+    values["runtime"]["device"] = device
+    return experiment_from_dict(values, "--device")
+
+
+def _print_progress(kind: str, row: dict[str, object]) -> None:
+    """One line per point of the curves: enough to watch a run of hours by."""
+    if kind == "history":
+        block = "" if row["block"] is None else f" block {row['block']}"
+        accuracies = f"train {row['train_accuracy']:.4f} validation {row['validation_accuracy']:.4f}"
+        print(f"update {row['gradient_updates']:>7}{block}: {accuracies}", flush=True)
+
+
+def _copy(official: bool) -> str:
+    return "official copy" if official else "UNOFFICIAL COPY"
+
+
+def main() -> None:
+    """Run the command line; a ReplicationError becomes one line on standard error and its exit code."""
+    try:
+        app()
+    except ReplicationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing half-written is left, run the same command again", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (as in `| head`): not an error, but nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The command line as a user meets it: real processes; one clear line and an exit code for every mistake."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, "-m", "replication", *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A folder with the committed parameters and nothing else."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+def assert_one_clear_line(answer: subprocess.CompletedProcess[str], *words: str, code: int | None = None) -> None:
+    lines = [line for line in answer.stderr.splitlines() if line.strip()]
+    assert answer.returncode == code if code else answer.returncode != 0
+    assert len(lines) == 1 and lines[0].startswith("error: "), answer.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def test_help_names_every_stage():
+    answer = run("--help")
+    assert answer.returncode == 0
+    for stage in ("prepare", "train", "evaluate", "report", "summary", "log-runs", "layers"):
+        assert stage in answer.stdout
+
+
+def test_unknown_names(workspace):
+    assert_one_clear_line(run("prepare", "imagenet", cwd=workspace), "imagenet", "digits, cifar10, svhn, mnist", code=2)
+    run("prepare", "digits", cwd=workspace)
+    answer = run("train", "digits", "adagrad", "--no-track", cwd=workspace)
+    assert_one_clear_line(answer, "adagrad", "boostresnet, e2e")
+
+
+def test_stages_out_of_order_say_what_to_run_first(workspace):
+    assert_one_clear_line(run("train", "digits", "e2e", "--no-track", cwd=workspace), "prepare digits")
+    run("prepare", "digits", cwd=workspace)
+    assert_one_clear_line(run("evaluate", "digits", "e2e", cwd=workspace), "runs/digits/e2e/seed0", "train it first")
+
+
+def test_missing_parameters_and_wrong_device(workspace):
+    assert_one_clear_line(run("prepare", "digits", "--params", "none.yaml", cwd=workspace), "none.yaml", code=2)
+    run("prepare", "digits", cwd=workspace)
+    answer = run("train", "digits", "e2e", "--device", "tpu", "--no-track", cwd=workspace)
+    assert_one_clear_line(answer, "runtime.device", "cuda:N", code=2)
+
+
+def test_a_results_folder_that_cannot_be_written(workspace):
+    parameters = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(parameters.replace("budget: 0.005", "budget: 0.0001"))
+    run("prepare", "digits", cwd=workspace)
+    assert run("train", "digits", "e2e", "--no-track", cwd=workspace).returncode == 0
+    (workspace / "results").write_text("a file where the folder should be")
+    answer = run("evaluate", "digits", "e2e", cwd=workspace)
+    assert_one_clear_line(answer, "results/digits/e2e/seed0")
+
+
+def test_an_archive_that_is_nowhere(workspace):
+    (workspace / "mirror").mkdir()
+    dead = "http://127.0.0.1:9/"
+    answer = run(
+        "prepare", "mnist", cwd=workspace, REPLICATION_DATA_MIRROR=str(workspace / "mirror"),
+        http_proxy=dead, https_proxy=dead, HTTP_PROXY=dead, HTTPS_PROXY=dead, no_proxy="",
+    )  # fmt: skip
+    assert_one_clear_line(answer, "train-images-idx3-ubyte.gz", "REPLICATION_DATA_MIRROR")
+    assert not list(workspace.rglob("*.safetensors"))
