@@ -1,0 +1,92 @@
+# `make help` says what there is. Every command here also works by hand; the README says how.
+
+PYTHON ?= python3
+VENV   ?= .venv
+PORT   ?= 5000
+HOST   ?= 127.0.0.1
+
+BIN     := $(abspath $(VENV))/bin
+PY      := $(BIN)/python
+STAMP   := $(abspath $(VENV))/.requirements
+CREATOR := $(if $(wildcard $(PY)),$(PY),$(PYTHON))
+
+export PATH := $(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export PYTHONUNBUFFERED := 1
+
+# Installed is what the lock file said at the time; compare contents, since a checkout gives every file a new date.
+WANTED    := $(shell cksum requirements.lock 2>/dev/null | cut -d ' ' -f 1,2)
+INSTALLED := $(shell cat '$(STAMP)' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup reproduce all test paper ui summary lint format lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  VENV=PATH    use or create the environment there (about 6 GB; several checkouts can share one)"
+	@echo "  PYTHON=PATH  the Python, 3.10 to 3.13, that creates it"
+
+setup:  ## create the environment from the hash-pinned lock file
+ifneq ($(strip $(WANTED)),$(strip $(INSTALLED)))
+	@'$(CREATOR)' -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
+	  || { echo "error: needs Python 3.10 to 3.13, and $(CREATOR) is missing or another version; try make PYTHON=/path/to/python3.x $(or $(MAKECMDGOALS),setup)" >&2; exit 1; }
+	@'$(CREATOR)' -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "error: $(CREATOR) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing the environment in $(VENV); this downloads a few GB once"
+	@'$(PY)' -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv '$(VENV)'
+	'$(PY)' -m pip install --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@cksum requirements.lock | cut -d ' ' -f 1,2 > '$(STAMP)'
+endif
+
+reproduce: setup  ## the whole pipeline on the embedded digits data, the PDF, and a summary
+	@if dvc repro --dry 'report@digits' 2>&1 | grep -q 'up to date'; then \
+	  echo "nothing to do: every digits result is up to date"; \
+	else \
+	  dvc repro 'report@digits' && { '$(PY)' -m replication log-runs || true; }; \
+	fi
+	@$(MAKE) --no-print-directory paper summary
+
+all: setup  ## every dataset at the lengths in params.yaml: hours to days (dvc repro)
+	dvc repro
+	@$(MAKE) --no-print-directory paper
+
+test: setup  ## all tests
+	'$(PY)' -m pytest
+
+paper: setup paper/main.pdf  ## the report as paper/main.pdf (needs LaTeX)
+
+# The recipe leaves no file, and no error, where LaTeX is missing.
+paper/main.pdf: $(wildcard paper/*.tex paper/*.bib paper/generated/*/*) | setup
+	@'$(PY)' -m replication paper
+
+summary: setup  ## the digits results on the terminal
+	@'$(PY)' -m replication summary digits
+	@if [ -f paper/main.pdf ]; then echo "the report:       paper/main.pdf"; \
+	 else echo "the report:       paper/generated/digits (with LaTeX: make paper)"; fi
+	@echo "browse the runs:  make ui"
+
+ui: setup  ## browse the runs in MLflow at http://127.0.0.1:5000 (PORT=…)
+	mlflow ui --host '$(HOST)' --port '$(PORT)' --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+
+lint: setup  ## style, format and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: setup  ## put the code into the agreed format
+	ruff check --fix .
+	ruff format .
+
+lock: setup  ## renew requirements.lock from pyproject.toml
+	uv pip compile --universal --python-version 3.10 --generate-hashes --all-extras --no-emit-index-url --no-emit-find-links \
+	  --no-header --upgrade --quiet pyproject.toml --output-file requirements.lock
+	'$(PY)' scripts/check_lock.py requirements.lock
+
+clean:  ## remove what is quickly made again; never data, runs or results
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist ./*.egg-info
+	find replication scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	cd paper && rm -f main.aux main.bbl main.blg main.fdb_latexmk main.fls main.log main.out main.toc

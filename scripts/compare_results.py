@@ -1,0 +1,67 @@
+"""Compare published results with those of another checkout: exactly on the same CPU type, within 0.5 points elsewhere.
+
+    python scripts/compare_results.py EXPECTED/results/digits results/digits
+
+The same CPU type, thread count and torch version (run.json) must give the same metrics.json, number for number.
+Otherwise every method's accuracies, averaged over its seeds as in the tables, must agree within 0.005.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+TOLERANCE = 0.005
+_ACCURACIES = ("train_accuracy", "validation_accuracy", "test_accuracy")
+
+
+def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
+    """Differences, one line each, and a word on how the comparison was made."""
+    names = {path.parent.relative_to(expected) for path in expected.glob("*/seed*/metrics.json")}
+    found = {path.parent.relative_to(actual) for path in actual.glob("*/seed*/metrics.json")}
+    if not names:
+        return [f"no results in {expected}"], ""
+    differences = [f"{name} is missing" for name in sorted(names - found)]
+    differences += [f"{name} was not expected" for name in sorted(found - names)]
+    if differences:
+        return differences, ""
+    pairs = {name: (_read(expected / name / "metrics.json"), _read(actual / name / "metrics.json")) for name in names}
+    if all(_machine(expected / name) == _machine(actual / name) for name in names):
+        for name, (old, new) in sorted(pairs.items()):
+            for key in sorted(old.keys() | new.keys()):
+                if old.get(key) != new.get(key):
+                    differences.append(f"{name}: {key} was {old.get(key)} and is {new.get(key)}")
+        return differences, f"{len(names)} runs, same kind of machine: exactly equal"
+    for method in sorted({name.parts[0] for name in names}):
+        runs = [pair for name, pair in pairs.items() if name.parts[0] == method]
+        for key in _ACCURACIES:
+            old_mean, new_mean = fmean(old[key] for old, _ in runs), fmean(new[key] for _, new in runs)
+            if abs(old_mean - new_mean) > TOLERANCE:
+                differences.append(f"{method}: mean {key} was {old_mean:.4f} and is {new_mean:.4f}")
+    return differences, f"{len(names)} runs, another kind of machine: means within {100 * TOLERANCE:g} points"
+
+
+def _machine(folder: Path) -> list[Any]:
+    run = _read(folder / "run.json")
+    hardware, versions = run["hardware"], run["versions"]
+    return [hardware.get("device"), hardware.get("cpu"), hardware.get("threads"), versions.get("torch")]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def main(arguments: list[str]) -> int:
+    differences, manner = compare(Path(arguments[0]), Path(arguments[1]))
+    for difference in differences:
+        print(f"error: {difference}", file=sys.stderr)
+    if not differences:
+        print(manner)
+    return bool(differences)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""The scripts that check README.md, requirements.lock and reproduced results; and the cheap part of what they check."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+check_readme = script("check_readme")
+check_lock = script("check_lock")
+compare_results = script("compare_results")
+
+SAMPLE = """
+Text with [a file](params.yaml), [a page](https://example.org) and [a section](#here).
+
+```console
+$ VENV=~/venv make test   # all of them
+18 passed
+$ python -m replication train digits boostresnet \\
+    --seed 0 && bash nowhere.sh
+```
+
+```python
+make = "no command"
+```
+"""
+
+
+def test_commands_are_found() -> None:
+    assert list(check_readme.commands(SAMPLE)) == [
+        ["make", "test"],
+        ["python", "-m", "replication", "train", "digits", "boostresnet", "--seed", "0"],
+        ["bash", "nowhere.sh"],
+    ]
+
+
+def test_problems_are_named(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(SAMPLE + "[gone](docs/gone.md)")
+    assert check_readme.check_readme(readme) == [
+        "`bash nowhere.sh`: no file nowhere.sh",
+        "link to docs/gone.md: no such file",
+    ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make reproduce VENV=/x",
+        "python -m replication --help",
+        "python -m replication train DATASET METHOD --seed N",
+        "python3 -m venv .venv",
+        "pip install -r requirements.lock",
+        "git clone somewhere",
+        "dvc repro report@digits",
+        "dvc repro train@cifar10-boostresnet-0",
+        "dvc exp run -S experiments.digits.budget=0.05 report@digits",
+        "dvc metrics diff",
+    ],
+)
+def test_sound_commands_pass(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_readme, "_STAGES", ["report@digits", "train@cifar10-boostresnet-0"])
+    assert check_readme.check_command(command.split()) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("make coffee", "coffee"),
+        ("python -m replication trian digits", "trian"),
+        ("python -m replication train digits", "Missing"),
+        ("python -m replication train digits e2e --sede 0", "--sede"),
+        ("python scripts/nothing.py", "nothing.py"),
+        ("pip install -r requirements.txt", "requirements.txt"),
+        ("dvc repro report@digit", "report@digit"),
+        ("dvc rerpo", "does not take"),
+        ("dvc exp run -S experiments.digits.bugdet=1", "bugdet"),
+        ("sl -l", "sl"),
+    ],
+)
+def test_faulty_commands_are_refused(command: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_readme, "_STAGES", ["report@digits"])
+    assert problem.lower() in str(check_readme.check_command(command.split())).lower()
+
+
+@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="no README yet")
+def test_readme_is_sound() -> None:
+    assert check_readme.check_readme(ROOT / "README.md") == []
+
+
+GOOD = "".join(
+    f"{name}==1.0 ; python_version >= '3.10' \\\n    --hash=sha256:{'0' * 64}\n" for name in check_lock.TOGETHER
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "torch is missing"),
+        (GOOD + "numpy>=1\n", "not pinned"),
+        (GOOD + "numpy==1\n", "no SHA-256"),
+        (GOOD + "--extra-index-url x\n", "names a place"),
+        (GOOD + f"numpy @ https://example.org/numpy.whl --hash=sha256:{'0' * 64}\n", "names a place"),
+    ],
+)
+def test_lock_problems_are_named(text: str, problem: str) -> None:
+    assert any(problem in line for line in check_lock.problems(text))
+
+
+def test_lock_file_is_sound() -> None:
+    assert check_lock.problems(GOOD) == []
+    assert check_lock.problems((ROOT / "requirements.lock").read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_makefile_helps_and_refuses_other_pythons(tmp_path: Path) -> None:
+    listing = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30).stdout
+    for target in ("reproduce", "test", "ui", "paper", "lint", "clean"):
+        assert f"make {target}" in listing
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    refused = subprocess.run(
+        ["make", "setup", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert refused.returncode != 0
+    assert "needs Python 3.10 to 3.13" in refused.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def publish(root: Path, accuracy: float, cpu: str = "A", seeds: int = 2) -> Path:
+    for seed in range(seeds):
+        folder = root / "e2e" / f"seed{seed}"
+        folder.mkdir(parents=True)
+        metrics = {f"{split}_accuracy": accuracy for split in ("train", "validation", "test")}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        run = {"hardware": {"cpu": cpu, "threads": 2}, "versions": {"torch": "2.11"}}
+        (folder / "run.json").write_text(json.dumps(run))
+    return root
+
+
+def test_results_are_compared_by_machine(tmp_path: Path) -> None:
+    expected = publish(tmp_path / "expected", 0.9)
+    assert compare_results.compare(expected, publish(tmp_path / "same", 0.9))[0] == []
+    assert len(compare_results.compare(expected, publish(tmp_path / "changed", 0.9001))[0]) == 6
+    assert compare_results.compare(expected, publish(tmp_path / "elsewhere", 0.904, "B"))[0] == []
+    assert len(compare_results.compare(expected, publish(tmp_path / "far", 0.906, "B"))[0]) == 3
+    assert compare_results.compare(expected, publish(tmp_path / "fewer", 0.9, seeds=1))[0] == ["e2e/seed1 is missing"]
+    assert compare_results.compare(tmp_path / "nothing", expected)[0] == [f"no results in {tmp_path / 'nothing'}"]
