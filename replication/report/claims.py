@@ -1,0 +1,269 @@
+"""Verdicts: every claim of criteria.yaml held against the published results of a dataset."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import yaml
+
+from replication import files
+from replication.errors import ResultsError
+from replication.report.evidence import STATISTICS, Evidence, Values
+from replication.report.results import load_results
+
+CRITERIA = Path(__file__).with_name("criteria.yaml")
+SCHEMA = 1
+HOLDS, FAILS, INCONCLUSIVE, NOT_RUN = "holds", "fails", "inconclusive", "not run"
+VERDICTS = (HOLDS, FAILS, INCONCLUSIVE, NOT_RUN)
+_CONFIDENCE = 0.95
+_COUNTEREXAMPLES = 2  # no verdict from one seed, neither way
+
+
+@attrs.frozen
+class Range:
+    """Where a value has to lie; an end is open or closed."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    low_closed: bool = False
+    high_closed: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether the value lies in the range."""
+        above = value >= self.low if self.low_closed else value > self.low
+        below = value <= self.high if self.high_closed else value < self.high
+        return above and below
+
+    def misses(self, low: float, high: float) -> bool:
+        """Whether no value from `low` to `high` lies in the range."""
+        under = high < self.low if self.low_closed else high <= self.low
+        over = low > self.high if self.high_closed else low >= self.high
+        return under or over
+
+    def __str__(self) -> str:
+        ends = []
+        if math.isfinite(self.low):
+            ends.append(f"{'at least' if self.low_closed else 'above'} {self.low:g}")
+        if math.isfinite(self.high):
+            ends.append(f"{'at most' if self.high_closed else 'below'} {self.high:g}")
+        return " and ".join(ends)
+
+
+@attrs.frozen
+class Criterion:
+    """One claim and what decides it; `datasets` is None for a claim about any."""
+
+    id: str
+    claim: str
+    source: str
+    datasets: tuple[str, ...] | None
+    statistic: str
+    options: dict[str, Any]
+    rule: str
+    range: Range
+    minimum_budget: float
+    minimum_seeds: int
+    evidence: str
+
+    @property
+    def description(self) -> str:
+        """The rule in words."""
+        return {
+            "mean": f"Student's 95 % interval of the mean over seeds {self.range}",
+            "every": f"every seed {self.range}",
+            "range": f"measured {self.range}",
+        }[self.rule]
+
+
+@attrs.frozen
+class Verdict:
+    """A claim judged on one dataset.
+
+    Attributes:
+        applies: whether it is a claim about this dataset (or about any).
+        reason: why there is no verdict; empty where there is one.
+        measured: in words, where the statistic comes from.
+        evidence: the files, relative to the results folder.
+        statistic, interval: mean over seeds with its interval, or the fraction of seeds with Wilson's, or the measured
+            value with None; None without evidence.
+        values: the value of each seed.
+        n: seeds, or repetitions of what is measured without seeds.
+        data: "official", "unofficial" or None without evidence.
+        budget: the smallest among the runs.
+    """
+
+    id: str
+    claim: str
+    source: str
+    verdict: str
+    applies: bool
+    reason: str
+    criterion: str
+    measured: str
+    evidence: tuple[str, ...] = ()
+    statistic: float | None = None
+    interval: tuple[float, float] | None = None
+    interval_method: str | None = None
+    values: dict[str, float] = attrs.field(factory=dict)
+    n: int = 0
+    data: str | None = None
+    budget: float | None = None
+
+
+def judge(dataset: str, results_root: Path = Path("results"), criteria: Path = CRITERIA) -> list[Verdict]:
+    """Every claim's verdict on `dataset`, in the order of the criteria.
+
+    A claim about other datasets is listed with `applies` false and "not run", so that the list is the same everywhere.
+
+    Raises:
+        ResultsError: a published result is malformed, or the criteria are.
+    """
+    evidence = Evidence(results_root, load_results(dataset, results_root))
+    return [_judge(criterion, evidence) for criterion in load_criteria(criteria)]
+
+
+def write_claims(dataset: str, results_root: Path, out_path: Path, criteria: Path = CRITERIA) -> list[Verdict]:
+    """Judge and write `out_path` (results/DATASET/claims.json) with the hash of the criteria that were applied."""
+    verdicts = judge(dataset, results_root, criteria)
+    files.write_json(
+        out_path,
+        {
+            "schema": SCHEMA,
+            "dataset": dataset,
+            "criteria_sha256": files.sha256(criteria),
+            "claims": [attrs.asdict(verdict) for verdict in verdicts],
+        },
+    )
+    return verdicts
+
+
+def load_criteria(path: Path = CRITERIA) -> list[Criterion]:
+    """The criteria file; ResultsError that names the claim where one is malformed."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries, seeds = document["claims"], document["minimum_seeds"]
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ResultsError(f"cannot read the criteria in {path}: {' '.join(str(error).split())}") from error
+    criteria = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            criteria.append(_criterion(entry, seeds))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ResultsError(f"{path}: claim {number} is malformed ({error})") from error
+    if len({criterion.id for criterion in criteria}) < len(criteria):
+        raise ResultsError(f"{path}: two claims have the same id")
+    return criteria
+
+
+def _criterion(entry: dict[str, Any], minimum_seeds: int) -> Criterion:
+    statistic: dict[str, Any] = dict(entry["statistic"])
+    rule: dict[str, Any] = dict(entry["rule"])
+    name, kind = statistic.pop("name"), rule.pop("kind")
+    if name not in STATISTICS or kind not in ("mean", "every", "range"):
+        raise ValueError(f"unknown statistic '{name}' or rule '{kind}'")
+    inspect.signature(STATISTICS[name]).bind(None, **statistic)  # TypeError on an option it does not have
+    if not rule or not set(rule) <= {"above", "below", "at_least", "at_most"}:
+        raise ValueError("the rule needs above, at_least, below or at_most")
+    datasets = entry["datasets"]
+    return Criterion(
+        id=entry["id"],
+        claim=entry["claim"],
+        source=entry["source"],
+        datasets=None if datasets == "any" else tuple(datasets),
+        statistic=name,
+        options=statistic,
+        rule=kind,
+        range=Range(
+            low=float(rule["at_least"] if "at_least" in rule else rule.get("above", -math.inf)),
+            high=float(rule["at_most"] if "at_most" in rule else rule.get("below", math.inf)),
+            low_closed="at_least" in rule,
+            high_closed="at_most" in rule,
+        ),
+        minimum_budget=float(entry["minimum_budget"]),
+        minimum_seeds=int(entry.get("minimum_seeds", minimum_seeds)),
+        evidence=entry["evidence"],
+    )
+
+
+def _judge(criterion: Criterion, evidence: Evidence) -> Verdict:
+    blank = functools.partial(
+        Verdict,
+        id=criterion.id,
+        claim=criterion.claim,
+        source=criterion.source,
+        criterion=criterion.description,
+        measured=criterion.evidence,
+    )
+    if criterion.datasets is not None and evidence.dataset not in criterion.datasets:
+        reason = f"a claim about {' and '.join(criterion.datasets)}"
+        return blank(verdict=NOT_RUN, applies=False, reason=reason)
+    values = STATISTICS[criterion.statistic](evidence, **criterion.options)
+    found = functools.partial(
+        blank,
+        applies=True,
+        evidence=tuple(dict.fromkeys(values.files)),
+        values={str(seed): value for seed, value in sorted(values.by_seed.items())},
+        n=values.repetitions or len(values.by_seed),
+        data=None if values.official is None else ("official" if values.official else "unofficial"),
+        budget=min(values.budgets) if values.budgets else None,
+    )
+    if not values.by_seed:
+        return found(verdict=NOT_RUN, reason=values.missing)
+    statistic, interval, method, verdict = _apply(criterion, values)
+    found = functools.partial(found, statistic=statistic, interval=interval, interval_method=method)
+    if values.budgets and min(values.budgets) < criterion.minimum_budget:
+        reason = f"budget {min(values.budgets):g} of the paper's updates, at least {criterion.minimum_budget:g} asked"
+        return found(verdict=NOT_RUN, reason=reason)
+    if criterion.rule != "range" and len(values.by_seed) < criterion.minimum_seeds:
+        reason = f"{len(values.by_seed)} of at least {criterion.minimum_seeds} seeds"
+        return found(verdict=INCONCLUSIVE, reason=reason)
+    return found(verdict=verdict, reason="")
+
+
+def _apply(criterion: Criterion, values: Values) -> tuple[float, tuple[float, float] | None, str | None, str]:
+    """Statistic, interval, its method, and the verdict were there seeds and budget enough."""
+    numbers, allowed = list(values.by_seed.values()), criterion.range
+    if criterion.rule == "range":
+        return numbers[0], None, None, HOLDS if allowed.holds(numbers[0]) else FAILS
+    if criterion.rule == "every":
+        met = sum(map(allowed.holds, numbers))
+        missed = len(numbers) - met
+        verdict = HOLDS if missed == 0 else FAILS if missed >= _COUNTEREXAMPLES else INCONCLUSIVE
+        return met / len(numbers), wilson_interval(met, len(numbers)), "Wilson", verdict
+    interval = student_interval(numbers)
+    if interval is None:
+        return statistics.fmean(numbers), None, None, INCONCLUSIVE
+    low, high = interval
+    verdict = INCONCLUSIVE
+    if allowed.holds(low) and allowed.holds(high):
+        verdict = HOLDS
+    elif allowed.misses(low, high):
+        verdict = FAILS
+    return statistics.fmean(numbers), interval, "Student", verdict
+
+
+def student_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Student's t confidence interval of the mean; None for fewer than two values."""
+    from scipy import stats
+
+    if len(values) < 2:
+        return None
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    width = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)) * error
+    mean = statistics.fmean(values)
+    return mean - width, mean + width
+
+
+def wilson_interval(successes: int, number: int) -> tuple[float, float]:
+    """Wilson's score interval of a fraction."""
+    z = statistics.NormalDist().inv_cdf((1 + _CONFIDENCE) / 2)
+    centre = (successes + z**2 / 2) / (number + z**2)
+    width = z / (number + z**2) * math.sqrt(successes * (number - successes) / number + z**2 / 4)
+    return max(0.0, centre - width), min(1.0, centre + width)

@@ -1,0 +1,256 @@
+"""The statistics that criteria.yaml names: one value per seed, from the published results of a dataset.
+
+A seed that lacks what a statistic needs is left out, and so is a value that is no number. No torch here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from replication.errors import ResultsError
+from replication.report.fields import read_object, read_rows
+from replication.report.reported import reported
+from replication.report.results import DatasetResults, Run
+
+
+@attrs.frozen
+class Values:
+    """What a statistic found.
+
+    Attributes:
+        by_seed: the value of each seed; finite.
+        files: what it was read from, relative to the results folder.
+        budgets: of the runs behind it.
+        official: whether all of it was made from official data; None without evidence.
+        repetitions: of a measurement that has no seeds; None for all others.
+        missing: what is not there, in words; empty where nothing is missing.
+    """
+
+    by_seed: dict[int, float]
+    files: tuple[str, ...]
+    budgets: tuple[float, ...] = ()
+    official: bool | None = None
+    repetitions: int | None = None
+    missing: str = ""
+
+
+@attrs.frozen
+class Evidence:
+    """The published results of one dataset."""
+
+    root: Path
+    results: DatasetResults
+
+    @property
+    def dataset(self) -> str:
+        """Its name."""
+        return self.results.dataset
+
+    def per_run(self, method: str, file: str, value: Callable[[Run], float | None]) -> Values:
+        """`value` of each run of `method`, which reads it from `file`; None where a run does not have it."""
+        return self._per_seed((method,), file, lambda runs: value(runs[0]))
+
+    def per_pair(self, first: str, second: str, file: str, value: Callable[[Run, Run], float | None]) -> Values:
+        """`value` of the runs of two methods under the same seed."""
+        return self._per_seed((first, second), file, lambda runs: value(runs[0], runs[1]))
+
+    def _per_seed(self, methods: tuple[str, ...], file: str, value: Callable[[list[Run]], float | None]) -> Values:
+        absent = [method for method in methods if not self.results.of(method)]
+        if absent:
+            return Values({}, (), missing=f"no published run of {' and '.join(absent)}")
+        by_seed, used = {}, []
+        for first in self.results.of(methods[0]):
+            runs = [self.results.seed(method, first.seed) for method in methods]
+            complete = [run for run in runs if run is not None]
+            found = value(complete) if len(complete) == len(runs) else None
+            if found is not None and math.isfinite(found):
+                by_seed[first.seed] = found
+                used += complete
+        return Values(
+            by_seed,
+            tuple(f"{run.dataset}/{run.method}/seed{run.seed}/{file}" for run in used),
+            tuple(run.metrics.budget for run in used),
+            all(run.metrics.official_data for run in used) if used else None,
+            missing="" if by_seed else f"no {file} of {' and '.join(methods)} has the value",
+        )
+
+
+Statistic = Callable[..., Values]
+
+
+def lemma_difference(evidence: Evidence) -> Values:
+    """Largest difference of the two sides of Lemma 3.2."""
+    return evidence.per_run("boostresnet", "metrics.json", lambda run: run.metrics.lemma_difference)
+
+
+def bound_slack(evidence: Evidence) -> Values:
+    """Smallest distance from the training error up to Theorem 4.2's bound, over the blocks."""
+    return evidence.per_run(
+        "boostresnet", "rounds.csv", lambda run: min(entry.bound - entry.train_error for entry in run.rounds)
+    )
+
+
+def round_trend(evidence: Evidence, column: str) -> Values:
+    """Rank correlation of a column of rounds.csv with the block's number."""
+
+    def trend(run: Run) -> float | None:
+        values = _column(run, column)
+        return None if values is None else kendall_tau([entry.block for entry in run.rounds], values)
+
+    return evidence.per_run("boostresnet", "rounds.csv", trend)
+
+
+def round_extreme(evidence: Evidence, column: str, extreme: str) -> Values:
+    """Smallest or largest value of a column of rounds.csv."""
+    choose = {"smallest": min, "largest": max}[extreme]
+
+    def value(run: Run) -> float | None:
+        values = _column(run, column)
+        return None if values is None else choose(values)
+
+    return evidence.per_run("boostresnet", "rounds.csv", value)
+
+
+def accuracy_difference(evidence: Evidence, first: str, second: str, split: str) -> Values:
+    """Final accuracy of the first method less that of the second, under the same seed."""
+    return evidence.per_pair(
+        first, second, "metrics.json", lambda one, other: _accuracy(one, split) - _accuracy(other, split)
+    )
+
+
+def reported_difference(evidence: Evidence, method: str, split: str) -> Values:
+    """Final accuracy less the one the paper reports."""
+    figures = reported(evidence.dataset, method)
+    target = None if figures is None else {"train": figures.train, "test": figures.test}[split]
+    if target is None:
+        return Values({}, (), missing="the reported figure is not available to us")
+    return evidence.per_run(method, "metrics.json", lambda run: _accuracy(run, split) - target / 100)
+
+
+def update_ratio(evidence: Evidence, slow: str, fast: str, level: float) -> Values:
+    """log2 of the updates of `slow` over those of `fast` until the validation accuracy reaches `level` times the final
+    one of `fast`. Where `slow` never does, all its updates are counted: the ratio is at least that.
+    """
+
+    def ratio(slow_run: Run, fast_run: Run) -> float | None:
+        accuracies = [point.validation_accuracy for point in fast_run.history if point.validation_accuracy is not None]
+        if not accuracies:
+            return None
+        target = level * accuracies[-1]
+        fast_updates = updates_to(fast_run, target)
+        slow_updates = updates_to(slow_run, target) or slow_run.history[-1].gradient_updates
+        return math.log2(slow_updates / fast_updates) if fast_updates and slow_updates else None
+
+    return evidence.per_pair(slow, fast, "history.csv", ratio)
+
+
+def analysis_field(evidence: Evidence, method: str, field: str) -> Values:
+    """A number of analysis.json, by its dotted name."""
+    return evidence.per_run(method, "analysis.json", lambda run: _analysis(run, field))
+
+
+def analysis_difference(evidence: Evidence, first: str, second: str, field: str) -> Values:
+    """A number of analysis.json of the first method less that of the second, under the same seed."""
+
+    def difference(one: Run, other: Run) -> float | None:
+        left, right = _analysis(one, field), _analysis(other, field)
+        return None if left is None or right is None else left - right
+
+    return evidence.per_pair(first, second, "analysis.json", difference)
+
+
+def depth_difference(evidence: Evidence, method: str, split: str) -> Values:
+    """Accuracy of the deepest network less that of the shallowest, from results/DATASET/depth.csv.
+
+    Its columns: method, depth, seed, train_accuracy, test_accuracy, budget, official_data (True or False).
+    """
+    name = f"{evidence.dataset}/depth.csv"
+    path = evidence.root / name
+    if not path.is_file():
+        return Values({}, (), missing=f"{name} is not there")
+    rows = [row for row in read_rows(path) if row.text("method") == method]
+    by_seed = {}
+    for seed in sorted({row.integer("seed") for row in rows}):
+        accuracies = {
+            row.integer("depth"): row.number(f"{split}_accuracy") for row in rows if row.integer("seed") == seed
+        }
+        if len(accuracies) > 1:
+            by_seed[seed] = accuracies[max(accuracies)] - accuracies[min(accuracies)]
+    budgets = tuple(row.number("budget") for row in rows)
+    official = all(row.text("official_data") == "True" for row in rows) if rows else None
+    return Values(by_seed, (name,), budgets, official, missing="" if by_seed else f"{name} has not two depths")
+
+
+def cost_ratio(evidence: Evidence, field: str) -> Values:
+    """A ratio of cost.json divided by the number of modules T that it was measured on: about one for a cost of 1/T."""
+    name = f"{evidence.dataset}/cost.json"
+    path = evidence.root / name
+    if not path.is_file():
+        return Values({}, (), missing=f"{name} is not there")
+    cost = read_object(path)
+    value, modules = _number(cost.values, field), cost.optional(cost.size, "blocks")
+    if value is None or not math.isfinite(value) or not modules:
+        return Values({}, (name,), missing=f"{name} has no {field}, or no blocks")
+    official = cost.optional(cost.boolean, "official_data")
+    repetitions = cost.optional(cost.integer, "repetitions") or 1
+    return Values({0: value / modules}, (name,), official=official, repetitions=repetitions)
+
+
+STATISTICS: dict[str, Statistic] = {
+    function.__name__: function
+    for function in (
+        lemma_difference, bound_slack, round_trend, round_extreme, accuracy_difference, reported_difference,
+        update_ratio, analysis_field, analysis_difference, depth_difference, cost_ratio,
+    )
+}  # fmt: skip
+
+
+def updates_to(run: Run, accuracy: float) -> int | None:
+    """Gradient updates until the validation accuracy first reaches `accuracy`; None where it never does."""
+    for point in run.history:
+        if point.validation_accuracy is not None and point.validation_accuracy >= accuracy:
+            return point.gradient_updates
+    return None
+
+
+def kendall_tau(first: list[int], second: list[float]) -> float | None:
+    """Kendall's tau-b, which allows ties; None for fewer than two values or values that are all alike."""
+    from scipy import stats
+
+    if len(first) < 2 or len(set(second)) < 2:
+        return None
+    return float(stats.kendalltau(first, second).statistic)
+
+
+def _column(run: Run, name: str) -> list[float] | None:
+    """A column of rounds.csv, None where a block has no value there."""
+    values = [getattr(entry, name) for entry in run.rounds]
+    return None if not values or any(value is None for value in values) else values
+
+
+def _accuracy(run: Run, split: str) -> float:
+    return {"train": run.metrics.train_accuracy, "test": run.metrics.test_accuracy}[split]
+
+
+def _analysis(run: Run, field: str) -> float | None:
+    path = run.path / "analysis.json"
+    if not path.is_file():
+        return None
+    analysis = read_object(path)
+    if analysis.values.get("seed") != run.seed or analysis.values.get("method") != run.method:
+        raise ResultsError(f"{path} belongs to another run; analyse {run.dataset} {run.method} again")
+    return _number(analysis.values, field)
+
+
+def _number(values: Any, field: str) -> float | None:
+    """The number under a dotted name, None where there is none."""
+    for name in field.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    if isinstance(values, bool) or not isinstance(values, int | float):
+        return None
+    return float(values)

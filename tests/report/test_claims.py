@@ -1,0 +1,283 @@
+"""Verdicts of every kind from made-up results, and the criteria file itself."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from replication.errors import ResultsError
+from replication.files import read_json, write_csv
+from replication.report import claims
+from replication.report.claims import Range, judge, load_criteria, student_interval, wilson_interval, write_claims
+from replication.report.reported import reported
+from tests.report.synthetic import edit_json
+
+
+def verdicts(tmp_path: Path, dataset: str = "digits") -> dict[str, claims.Verdict]:
+    return {verdict.id: verdict for verdict in judge(dataset, tmp_path / "results")}
+
+
+def plant_pair(plant, first, second, gaps, dataset="digits", **options):
+    """Runs of two methods, one seed per gap: the first's test accuracy is 0.9, the second's lower by the gap."""
+    for seed, gap in enumerate(gaps):
+        for method, accuracy in ((first, 0.9), (second, 0.9 - gap)):
+            folder = plant(dataset, method, seed, **options)
+            edit_json(folder / "metrics.json", lambda values, a=accuracy: values.update(test_accuracy=a))
+
+
+def set_column(folder: Path, column: str, values) -> None:
+    lines = (folder / "rounds.csv").read_text().splitlines()
+    header = lines[0].split(",")
+    rows = [dict(zip(header, line.split(","), strict=True)) for line in lines[1:]]
+    for row, value in zip(rows, values, strict=True):
+        row[column] = value
+    write_csv(folder / "rounds.csv", header, rows)
+
+
+def plant_analysis(folder: Path, **fields: object) -> None:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "analysis.json").write_text(json.dumps({key: metrics[key] for key in ("method", "seed")} | fields))
+
+
+def test_the_criteria_cover_every_claim_and_every_reported_number():
+    criteria = {criterion.id: criterion for criterion in load_criteria()}
+    assert {identifier.rstrip("ab") for identifier in criteria if identifier[0].isdigit()} == set(
+        map(str, range(1, 11))
+    )
+    assert 4 <= sum(identifier.startswith("relation-") for identifier in criteria) <= 6
+    numbers = {
+        (criterion.datasets[0], criterion.options["method"], criterion.options["split"]): criterion
+        for criterion in criteria.values()
+        if criterion.statistic == "reported_difference"
+    }
+    for (dataset, method, split), criterion in numbers.items():
+        figures = reported(dataset, method)
+        assert figures is not None
+        assert f"{getattr(figures, split)} %" in criterion.source and criterion.minimum_budget == 1
+    assert len(numbers) == 6
+    assert all(criterion.minimum_seeds >= 2 for criterion in criteria.values())
+
+
+def test_without_results_nothing_was_run(tmp_path):
+    found = verdicts(tmp_path)
+    assert {verdict.verdict for verdict in found.values()} == {"not run"}
+    assert all(verdict.reason for verdict in found.values())
+    assert not found["5a"].applies and found["5a"].reason == "a claim about svhn"
+    assert found["1"].applies and "no published run of boostresnet" in found["1"].reason
+
+
+def test_a_claim_about_every_seed_holds_fails_or_stays_open(plant, tmp_path):
+    folders = [plant("digits", "boostresnet", seed) for seed in range(3)]
+    found = verdicts(tmp_path)
+    for identifier in ("1", "2a", "2b", "3a", "3b", "4"):
+        assert found[identifier].verdict == "holds", identifier
+    assert (found["3a"].statistic, found["3a"].n, found["3a"].interval_method) == (1.0, 3, "Wilson")
+    assert found["3a"].evidence == tuple(f"digits/boostresnet/seed{seed}/rounds.csv" for seed in range(3))
+    assert (found["1"].data, found["1"].budget) == ("official", 0.02)
+    gammas = [0.5, 0.4, -0.1, 0.3, 0.3, 0.2, 0.1]
+    set_column(folders[0], "gamma", gammas)
+    assert verdicts(tmp_path)["3a"].verdict == "inconclusive"
+    set_column(folders[1], "gamma", gammas)
+    found = verdicts(tmp_path)
+    assert found["3a"].verdict == "fails" and found["3a"].statistic == pytest.approx(1 / 3)
+    assert found["3a"].values["0"] == -0.1
+
+
+def test_one_seed_gives_no_verdict(plant, tmp_path):
+    for method in ("boostresnet", "e2e", "boostresnet-refined"):
+        folder = plant("digits", method, 0)
+        plant_analysis(folder, lesions={"single_mean_increase": 0.1, "single_median_increase": 0.0})
+    for verdict in judge("digits", tmp_path / "results"):
+        assert verdict.verdict in ("inconclusive", "not run"), verdict
+        if verdict.verdict == "inconclusive":
+            assert verdict.reason == "1 of at least 3 seeds" and verdict.n == 1
+
+
+@pytest.mark.parametrize(
+    ("gaps", "expected"),
+    [
+        ([0.02, 0.025, 0.03], "holds"),
+        ([-0.02, -0.025, -0.03], "fails"),
+        ([0.02, -0.02, 0.01], "inconclusive"),
+        ([0.02, 0.03], "inconclusive"),
+        ([0.02, 0.02, 0.02], "holds"),
+        ([0.0, 0.0, 0.0], "fails"),
+    ],
+)
+def test_paired_differences_are_judged_by_their_interval(plant, tmp_path, gaps, expected):
+    plant_pair(plant, "boostresnet-refined", "boostresnet", gaps)
+    verdict = verdicts(tmp_path)["relation-joint"]
+    assert verdict.verdict == expected
+    assert verdict.statistic == pytest.approx(np.mean(gaps))
+    assert verdict.n == len(gaps)
+
+
+def test_only_seeds_that_both_methods_have_are_paired(plant, tmp_path):
+    plant_pair(plant, "boostresnet-refined", "boostresnet", [0.1, 0.1, 0.1])
+    plant("digits", "boostresnet", 7)
+    assert set(verdicts(tmp_path)["relation-joint"].values) == {"0", "1", "2"}
+
+
+def test_an_equivalence_holds_inside_fails_outside(plant, tmp_path):
+    plant_pair(plant, "boostresnet", "e2e", [0.004, 0.005, 0.006], dataset="svhn", budget=1.0)
+    assert verdicts(tmp_path, "svhn")["5b"].verdict == "holds"
+    for seed in range(3):
+        folder = tmp_path / f"results/svhn/e2e/seed{seed}"
+        edit_json(folder / "metrics.json", lambda values, s=seed: values.update(test_accuracy=0.8 + s / 1000))
+    assert verdicts(tmp_path, "svhn")["5b"].verdict == "fails"
+
+
+def test_a_budget_below_the_minimum_is_not_run_and_unofficial_data_is_said(plant, tmp_path):
+    plant_pair(plant, "boostresnet", "e2e", [0.0, 0.0, 0.0], dataset="svhn", budget=0.1, official=False)
+    found = verdicts(tmp_path, "svhn")["5b"]
+    assert (found.verdict, found.budget, found.data) == ("not run", 0.1, "unofficial")
+    assert "0.1 of the paper's updates, at least 0.5 asked" in found.reason
+    assert verdicts(tmp_path, "svhn")["svhn-boostresnet-test"].verdict == "not run"
+
+
+@pytest.mark.parametrize(("accuracies", "expected"), [
+    ((0.820, 0.821, 0.822), "holds"), ((0.70, 0.71, 0.72), "fails"), ((0.80, 0.82, 0.84), "inconclusive"),
+])  # fmt: skip
+def test_reported_numbers(plant, tmp_path, accuracies, expected):
+    for seed, accuracy in enumerate(accuracies):
+        folder = plant("cifar10", "boostresnet", seed, budget=1.0)
+        edit_json(folder / "metrics.json", lambda values, a=accuracy: values.update(test_accuracy=a))
+    found = verdicts(tmp_path, "cifar10")["cifar10-boostresnet-test"]
+    assert found.verdict == expected
+    assert found.statistic == pytest.approx(np.mean(accuracies) - 0.821)
+
+
+def test_updates_to_the_same_accuracy_and_a_method_that_never_gets_there(plant, tmp_path):
+    for seed in range(3):
+        for method, curve in (("e2e", [(400, 0.5), (800, 0.9)]), ("boostresnet", [(100, 0.91), (200, 0.9)])):
+            folder = plant("svhn", method, seed, budget=1.0)
+            columns = (folder / "history.csv").read_text().splitlines()[0].split(",")
+            rows = [
+                {
+                    **dict.fromkeys(columns, 0.5),
+                    "gradient_updates": updates,
+                    "block": 0,
+                    "validation_accuracy": accuracy,
+                }
+                for updates, accuracy in curve
+            ]
+            write_csv(folder / "history.csv", columns, rows)
+    found = verdicts(tmp_path, "svhn")["5a"]
+    assert (found.statistic, found.verdict) == (pytest.approx(3.0), "holds")
+    for seed in range(3):
+        folder = tmp_path / f"results/svhn/e2e/seed{seed}"
+        text = (folder / "history.csv").read_text().replace("0.9", "0.6")
+        (folder / "history.csv").write_text(text)
+    assert verdicts(tmp_path, "svhn")["5a"].statistic == pytest.approx(3.0), "at least all its updates"
+
+
+def test_analysis_fields_and_their_differences(plant, tmp_path):
+    for seed in range(3):
+        for method, value in (("boostresnet", 0.1), ("e2e", 0.3)):
+            folder = plant("digits", method, seed)
+            plant_analysis(
+                folder,
+                alignment={"mean": 0.2 + seed / 100},
+                modules={"probe_test_kendall_tau": None},
+                lesions={"single_mean_increase": value, "single_median_increase": value},
+            )
+    found = verdicts(tmp_path)
+    assert found["relation-descent"].verdict == "holds" and found["relation-descent"].n == 3
+    assert found["relation-ensemble"].verdict == "fails"
+    assert found["relation-independence"].verdict == "holds"
+    assert found["relation-refinement"].verdict == "not run" and "has the value" in found["relation-refinement"].reason
+
+
+def test_values_that_are_no_numbers_are_left_out(plant, tmp_path):
+    for seed, mean in enumerate((0.2, 0.21, math.nan)):
+        plant_analysis(plant("digits", "e2e", seed), alignment={"mean": mean})
+    found = verdicts(tmp_path)["relation-descent"]
+    assert (found.verdict, found.n) == ("inconclusive", 2)
+    write_claims("digits", tmp_path / "results", tmp_path / "claims.json")
+
+
+def test_an_analysis_of_another_run_is_refused(plant, tmp_path):
+    folder = plant("digits", "e2e", 0)
+    plant_analysis(folder, alignment={"mean": 0.2})
+    edit_json(folder / "analysis.json", lambda values: values.update(seed=5))
+    with pytest.raises(ResultsError, match=r"analysis\.json belongs to another run"):
+        judge("digits", tmp_path / "results")
+
+
+def test_depth_and_cost(plant, tmp_path):
+    columns = ("method", "depth", "seed", "train_accuracy", "test_accuracy", "budget", "official_data")
+    rows = [
+        {"method": method, "depth": depth, "seed": seed, "train_accuracy": 0.99 - fall * depth, "test_accuracy": 0.9,
+         "budget": 1.0, "official_data": True}
+        for method, fall in (("e2e", 0.01), ("boostresnet", 0.0)) for depth in (1, 5, 10) for seed in range(3)
+    ]  # fmt: skip
+    (tmp_path / "results/mnist").mkdir(parents=True)
+    write_csv(tmp_path / "results/mnist/depth.csv", columns, rows)
+    found = verdicts(tmp_path, "mnist")
+    assert (found["7a"].verdict, found["7b"].verdict) == ("holds", "holds")
+    assert found["7a"].statistic == pytest.approx(-0.09)
+    cost = tmp_path / "results/digits/cost.json"
+    cost.parent.mkdir()
+    ratios = {"peak_memory_e2e_vs_boostresnet": 6.3, "boostresnet_cached_vs_e2e": 70}
+    cost.write_text(json.dumps({"blocks": [{}] * 7, "repetitions": 9, "official_data": True, "ratios": ratios}))
+    found = verdicts(tmp_path)
+    assert (found["8"].n, found["8"].data, found["8"].interval) == (9, "official", None)
+    assert (found["8"].verdict, found["8"].statistic) == ("holds", pytest.approx(0.9))
+    assert (found["9"].verdict, found["9"].statistic) == ("fails", pytest.approx(10.0))
+
+
+def test_what_is_written(plant, tmp_path):
+    for seed in range(3):
+        plant("digits", "boostresnet", seed)
+    path = tmp_path / "results/digits/claims.json"
+    written = write_claims("digits", tmp_path / "results", path)
+    document = read_json(path)
+    assert len(document["claims"]) == len(written) == len(load_criteria())
+    assert len(document["criteria_sha256"]) == 64 and document["dataset"] == "digits"
+    keys = {"id", "claim", "source", "verdict", "evidence", "statistic", "interval", "n", "data", "budget"}
+    assert all(keys <= set(claim) and claim["verdict"] in claims.VERDICTS for claim in document["claims"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rule": {"kind": "mean"}}, "claim 1 is malformed .*needs above"),
+        ({"rule": {"kind": "guess", "above": 0}}, "claim 1 is malformed .*guess"),
+        ({"statistic": {"name": "magic"}}, "claim 1 is malformed .*magic"),
+        ({"statistic": {"name": "bound_slack", "split": "test"}}, "claim 1 is malformed .*split"),
+        ({"minimum_budget": "much"}, "claim 1 is malformed"),
+    ],
+)
+def test_mistakes_in_the_criteria_name_the_claim(tmp_path, change, message):
+    document = yaml.safe_load(claims.CRITERIA.read_text())
+    document["claims"] = [document["claims"][0] | change]
+    path = tmp_path / "criteria.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(ResultsError, match=message):
+        load_criteria(path)
+    with pytest.raises(ResultsError, match="cannot read the criteria"):
+        load_criteria(tmp_path / "none.yaml")
+
+
+def test_intervals_are_the_textbooks():
+    values = [0.1, 0.4, 0.2, 0.35]
+    expected = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
+    assert student_interval(values) == pytest.approx(expected)
+    assert student_interval([0.5]) is None
+    proportion = stats.binomtest(7, 9).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(7, 9) == pytest.approx((proportion.low, proportion.high))
+    assert wilson_interval(3, 3)[1] == 1.0 and wilson_interval(0, 3)[0] == 0.0
+
+
+def test_ranges_open_and_closed():
+    assert Range(low=0).holds(0.1) and not Range(low=0).holds(0)
+    assert Range(low=0, low_closed=True).holds(0)
+    assert Range(low=0).misses(-1, 0) and not Range(low=0, low_closed=True).misses(-1, 0)
+    assert Range(-0.02, 0.02).misses(0.03, 0.05) and not Range(-0.02, 0.02).misses(0.01, 0.05)
+    assert str(Range(0, 1, low_closed=True)) == "at least 0 and below 1"
