@@ -47,9 +47,12 @@ def edge(costs: Tensor, outputs: Tensor) -> float:
 
 
 def weak_learning_gain(next_edge: float, previous_edge: float) -> float:
-    """(edge_{t+1}^2 - edge_t^2) / (1 - edge_t^2); the first half of Definition 4.1 asks for at least gamma^2 > 0."""
-    previous = min(abs(previous_edge), EDGE_LIMIT)
-    return (next_edge**2 - previous**2) / (1.0 - previous**2)
+    """(edge_{t+1}^2 - edge_t^2) / (1 - edge_t^2); the first half of Definition 4.1 asks for at least gamma^2 > 0.
+
+    Both edges are cut at EDGE_LIMIT, as alpha is: beyond it there is nothing left to gain.
+    """
+    following, previous = min(abs(next_edge), EDGE_LIMIT), min(abs(previous_edge), EDGE_LIMIT)
+    return (following**2 - previous**2) / (1.0 - previous**2)
 
 
 def gamma(gain: float) -> float:
@@ -165,13 +168,17 @@ class ExponentialLoss(nn.Module):
         super().__init__()
         self.log_alpha = nn.Parameter(torch.tensor(math.log(max(initial_alpha, 1e-3))))
 
+    @property
+    def alpha(self) -> Tensor:
+        """The oracle's own a, never beyond that of a perfect module."""
+        return self.log_alpha.clamp(max=math.log(alpha(1.0))).exp()
+
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Logits (N, C) and labels (N,) -> scalar."""
-        a = self.log_alpha.clamp(max=math.log(alpha(1.0))).exp()
         outputs = torch.softmax(logits, 1)
         margins = outputs - outputs.gather(1, labels[:, None])
         # The sum over all l counts exp(0) = 1 for l = y_i.
-        return torch.exp(a * margins).sum(1).mean() - 1.0
+        return torch.exp(self.alpha * margins).sum(1).mean() - 1.0
 
 
 class ExpCrossEntropyLoss(nn.Module):
