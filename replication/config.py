@@ -20,9 +20,18 @@ import yaml
 from replication.errors import ConfigError
 
 DATASETS = ("digits", "cifar10", "svhn", "mnist")
-METHODS = ("boostresnet", "e2e", "boostresnet-refined")
+METHODS = (
+    "boostresnet",
+    "e2e",
+    "boostresnet-refined",
+    "boostresnet-binary",
+    "adaboost-mm",
+    "gradient-boosting",
+    "hist-gradient-boosting",
+)
 READINGS = ("released", "paper-text", "mlp")
 ORACLE_LOSSES = ("exp_cross_entropy", "exponential")
+COMMON = ("analysis", "checkpoint", "cost")  # sections of params.yaml that no dataset overrides
 AUXILIARIES = ("transition-blocks", "linear")
 
 T = TypeVar("T")
@@ -103,6 +112,25 @@ class BoostResNetParams:
 
 
 @attrs.frozen
+class BinaryParams:
+    """The pair of classes of binary BoostResNet: y = -1 and y = +1."""
+
+    negative: int = attrs.field(validator=_between(0, 10**6))
+    positive: int = attrs.field(validator=_between(0, 10**6))
+
+
+@attrs.frozen
+class GradientBoostingParams:
+    shrinkage: float = attrs.field(validator=_between(0, 1, open_low=True))
+
+
+@attrs.frozen
+class StockLibraryParams:
+    iterations: int = attrs.field(validator=_count)
+    train_samples: int = attrs.field(validator=_count)
+
+
+@attrs.frozen
 class LengthParams:
     updates: int | None = attrs.field(validator=_count)
 
@@ -116,10 +144,41 @@ class EvaluationParams:
 
 
 @attrs.frozen
+class AnalysisParams:
+    """How much the analysis measures; changes no run."""
+
+    test_samples: int = attrs.field(validator=_count)
+    random_draws: int = attrs.field(validator=_between(1, 10**6))
+    bootstrap: int = attrs.field(validator=_between(1, 10**6))
+    probe_samples: int = attrs.field(validator=_count)
+
+
+@attrs.frozen
+class CostParams:
+    """How time and memory are measured; changes no run."""
+
+    repetitions: int = attrs.field(validator=_between(1, 1000))
+    samples: int = attrs.field(validator=_count)
+    depths: tuple[int, ...]
+
+
+@attrs.frozen
+class CheckpointParams:
+    """How often a run saves its state."""
+
+    updates: int = attrs.field(validator=_count)
+    minutes: float = attrs.field(validator=_positive)
+
+
+@attrs.frozen
 class RuntimeParams:
     device: str = attrs.field(validator=_device)
     threads: int = attrs.field(validator=_between(1, 1024))
+    fast: bool
+    feature_precision: str = attrs.field(validator=_one_of("float32", "float16"))
     memory_limit_gib: float = attrs.field(validator=_between(0, 10**6))
+    host_limit_gib: float = attrs.field(validator=_between(0, 10**6))
+    disk_limit_gib: float = attrs.field(validator=_between(0, 10**6))
 
 
 @attrs.frozen
@@ -133,9 +192,15 @@ class Experiment:
     model: ModelParams
     optimizer: OptimizerParams
     boostresnet: BoostResNetParams
+    binary: BinaryParams
+    gradient_boosting: GradientBoostingParams
+    stock_library: StockLibraryParams
     end_to_end: LengthParams
     refinement: LengthParams
     evaluation: EvaluationParams
+    analysis: AnalysisParams
+    cost: CostParams
+    checkpoint: CheckpointParams
     runtime: RuntimeParams
 
     def scaled(self, updates: int) -> int:
@@ -143,8 +208,8 @@ class Experiment:
         return max(1, round(updates * self.budget))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain nested dictionary, for run.json and the run tracker."""
-        return attrs.asdict(self)
+        """Plain nested dictionary, for run.json and the run tracker: equal to what JSON makes of it."""
+        return attrs.asdict(self, value_serializer=lambda _, __, value: list(value) if type(value) is tuple else value)
 
 
 @attrs.frozen
@@ -172,10 +237,13 @@ def load_experiment(dataset: str, path: Path = Path("params.yaml")) -> Experimen
     defaults = _mapping(document["defaults"], "defaults")
     overrides = _mapping(experiments.get(dataset) or {}, f"experiments.{dataset}")
     # On their own first: a mistake in the defaults is one even where this dataset overrides it.
-    experiment_from_dict({"dataset": dataset, **defaults}, f"{path}: defaults")
-    return experiment_from_dict(
-        {"dataset": dataset, **_merge(defaults, overrides, f"experiments.{dataset}")}, str(path)
-    )
+    common = {section: document[section] for section in COMMON}
+    for section in COMMON:
+        if section in defaults or section in overrides:
+            raise ConfigError(f"{path}: '{section}' is the same for every dataset; set it at the top level")
+    experiment_from_dict({"dataset": dataset, **defaults, **common}, f"{path}: defaults")
+    merged = _merge(defaults, overrides, f"experiments.{dataset}")
+    return experiment_from_dict({"dataset": dataset, **merged, **common}, str(path))
 
 
 def experiment_from_dict(values: Mapping[str, Any], origin: str = "parameters") -> Experiment:
@@ -190,8 +258,9 @@ def load_lists(path: Path = Path("params.yaml")) -> Lists:
     """The lists that span the pipeline's matrix; ConfigError on an unknown name, a duplicate or a bad seed."""
     document = _read(path)
     methods = _mapping(document["methods"], f"{path}: methods")
-    if set(methods) != {"from_scratch", "refined", "all"}:
-        raise ConfigError(f"{path}: methods must hold from_scratch, refined and all, got {', '.join(methods)}")
+    if set(methods) != {"from_scratch", "refined", "all", "analysed"}:
+        found = ", ".join(methods)
+        raise ConfigError(f"{path}: methods must hold from_scratch, refined, all and analysed, got {found}")
     for key, values in methods.items():
         _names(values, METHODS, f"{path}: methods.{key}")
     if sorted(methods["all"]) != sorted([*methods["from_scratch"], *methods["refined"]]):
@@ -228,7 +297,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
     document = _mapping(document, str(path))
-    expected = {"defaults", "experiments", "datasets", "methods", "seeds"}
+    expected = {"defaults", "experiments", "datasets", "methods", "seeds", *COMMON}
     if set(document) != expected:
         missing, unknown = sorted(expected - set(document)), sorted(map(str, set(document) - expected))
         problem = f"missing section '{missing[0]}'" if missing else f"unknown section '{unknown[0]}'"
@@ -278,6 +347,10 @@ def _structure(cls: type[T], values: Any, where: str) -> T:
 def _value(hint: Any, value: Any, where: str) -> Any:
     if attrs.has(hint):
         return _structure(hint, value, where)
+    if hint == tuple[int, ...]:
+        if not isinstance(value, list | tuple) or not value or any(type(item) is not int or item < 1 for item in value):
+            raise ConfigError(f"{where} must be a list of whole numbers from 1 on, got {value!r:.60}")
+        return tuple(value)
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in allowed:
         return None

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from hypothesis import given, settings, strategies as st
 
-from replication.config import DATASETS, Experiment, experiment_from_dict, load_experiment, load_lists
+from replication.config import COMMON, DATASETS, Experiment, experiment_from_dict, load_experiment, load_lists
 from replication.errors import ConfigError
 
 PARAMS = Path(__file__).resolve().parent.parent / "params.yaml"
@@ -55,8 +55,9 @@ def test_the_papers_numbers_are_the_defaults():
 def test_every_default_states_its_source(line):
     """A leaf of `defaults` is followed by [P], [A] or [?], or is one of the few that change no result."""
     leaf = re.match(r"    (\w+): +\S+", line)
-    without_source = {"allow_unofficial", "crop_padding", "flip", "batch_size", "device", "threads", "memory_limit_gib"}
-    if leaf and leaf[1] not in without_source:
+    of_the_machine = {"device", "threads", "fast", "feature_precision"}
+    without_source = {"allow_unofficial", "crop_padding", "flip", "batch_size"} | of_the_machine
+    if leaf and leaf[1] not in without_source and not leaf[1].endswith("_limit_gib"):
         assert re.search(r"\[[PA?]|\[P\]|Figure 3 shows", line), line
 
 
@@ -77,6 +78,9 @@ def test_every_default_states_its_source(line):
         ("defaults.runtime.device", "gpu", r"runtime\.device must be auto, cpu, cuda or cuda:N"),
         ("experiments.cifar100", {}, r"unknown dataset 'experiments\.cifar100'"),
         ("extra", {}, r"unknown section 'extra'"),
+        ("cost.repetitions", 0, r"cost\.repetitions must be at least 1"),
+        ("cost.depths", [9, "many"], r"cost\.depths must be a list of whole numbers"),
+        ("experiments.digits.cost", {"repetitions": 3}, r"'cost' is the same for every dataset"),
     ],
 )
 def test_mistakes_name_the_key(tmp_path, keys, value, message):
@@ -109,7 +113,7 @@ def test_missing_keys_files_and_broken_yaml(tmp_path):
         ("seeds", [True], "True is no seed"),
         ("seeds", [], "different whole numbers"),
         ("methods.all", ["boostresnet"], "of from_scratch and refined together"),
-        ("methods.some", [], "from_scratch, refined and all"),
+        ("methods.some", [], "from_scratch, refined, all and analysed"),
     ],
 )
 def test_mistakes_in_the_lists(tmp_path, keys, value, message):
@@ -139,7 +143,7 @@ _VALUES = st.one_of(
 @settings(max_examples=400, deadline=None)
 @given(leaf=st.sampled_from(_LEAVES), value=_VALUES)
 def test_any_value_anywhere_is_a_valid_object_or_a_clear_error(leaf, value):
-    values = {"dataset": "digits", **copy.deepcopy(DOCUMENT["defaults"])}
+    values = {"dataset": "digits", **copy.deepcopy({**DOCUMENT["defaults"], **{k: DOCUMENT[k] for k in COMMON}})}
     section, key = leaf
     if key is None:
         values[section] = value

@@ -150,7 +150,7 @@ class _PickledArray:
         plain = isinstance(shape, tuple) and len(shape) == 2 and all(type(n) is int and 0 <= n < 2**31 for n in shape)
         _require(plain and shape[0] * shape[1] == len(data), f"{name} has data of the wrong size")
         order = "F" if fortran_order else "C"
-        return np.frombuffer(data, dtype=np.uint8).reshape(shape, order=order)  # type: ignore[call-overload, no-any-return]
+        return np.frombuffer(data, dtype=np.uint8).reshape(shape, order=order)  # type: ignore[call-overload]
 
 
 def _pickled_dtype(code: Any, *_flags: object) -> _PickledDtype:

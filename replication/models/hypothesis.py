@@ -56,6 +56,20 @@ class HypothesisFactory:
             auxiliary = AuxiliaryClassifier([], self._stage_head(index, later[0]))
         return HypothesisModule(network.rounds[index], auxiliary)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """The stages' own linear classifiers, "STAGE.NAME" -> tensor; empty with `transition-blocks`."""
+        heads = self._heads.items()
+        return {f"{stage}.{name}": tensor for stage, head in heads for name, tensor in head.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take what `state_dict` gave."""
+        for stage in {int(name.partition(".")[0]) for name in state}:
+            own = {key.removeprefix(f"{stage}."): t for key, t in state.items() if key.startswith(f"{stage}.")}
+            weight = self._network.head.linear.weight
+            head = Head(own["linear.weight"].shape[1], weight.shape[0], pool=True)
+            head.load_state_dict(own)
+            self._heads[stage] = head.to(weight.device)
+
     def _stage_head(self, index: int, stage: int) -> Head:
         if stage not in self._heads:
             convolutions = [part for part in self._network.rounds[index].modules() if isinstance(part, nn.Conv2d)]

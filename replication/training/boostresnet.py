@@ -1,5 +1,5 @@
-"""BoostResNet (Algorithms 3 and 4): one hypothesis module after the other, each trained on the outputs of the
-frozen ones.
+"""BoostResNet (Algorithms 3 and 4, and the rounds of 1 and 2): one hypothesis module after the other, each trained on
+the outputs of the frozen ones.
 
 A round trains a block and its auxiliary classifier by the oracle, measures edge and gamma on the whole training
 split, and moves on when gamma is above the threshold at a check or the round's updates are used up. What remains is a
@@ -8,12 +8,17 @@ plain ResNet.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from replication.boosting.multiclass import BoostingState, RoundStatistics, oracle_loss
+from replication.config import BoostResNetParams
 from replication.models.hypothesis import HypothesisFactory, HypothesisModule
-from replication.training.features import BatchSource, FrozenPrefix
+from replication.training.checkpoint import Snapshot, capture, join, reinstate
+from replication.training.features import BatchSource
+from replication.training.outcome import Outcome, network_outcome
 from replication.training.record import measure_splits, predict
 from replication.training.seeds import stream_seed
 from replication.training.session import Session
@@ -22,82 +27,166 @@ from replication.training.update import UpdateLoop
 AuxiliaryStates = dict[str, Tensor]
 
 
+class BoostingMathematics(Protocol):
+    """o_t, alpha_t, edge_t and the weights of the examples on the training set: `boosting.multiclass` or `.binary`."""
+
+    alpha: float
+
+    def measure(self, outputs: Tensor) -> RoundStatistics: ...
+
+    def advance(self, outputs: Tensor, statistics: RoundStatistics) -> None: ...
+
+
+class Algorithm(Protocol):
+    """What tells the multiclass algorithm from the binary one."""
+
+    @property
+    def state(self) -> BoostingMathematics: ...
+
+    def outputs(self, logits: Tensor) -> Tensor:
+        """Logits (N, C) -> o (N, ...)."""
+
+    def oracle_loss(self) -> nn.Module:
+        """Of the next round's oracle, on logits and labels."""
+
+
+class MulticlassAlgorithm:
+    """Algorithms 3 and 4."""
+
+    def __init__(self, labels: Tensor, num_classes: int, params: BoostResNetParams) -> None:
+        self.state = BoostingState(labels, num_classes, params.initial_edge)
+        self._loss = params.oracle_loss
+
+    def outputs(self, logits: Tensor) -> Tensor:
+        """o(x) = softmax of the logits, (N, C)."""
+        return torch.softmax(logits.double(), 1)
+
+    def oracle_loss(self) -> nn.Module:
+        return oracle_loss(self._loss, self.state.alpha)
+
+
 class BoostResNetTrainer:
     """The state of a BoostResNet run between two rounds."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, algorithm: Algorithm) -> None:
         experiment, network = session.experiment, session.network
         self.session = session
-        self.prefix = FrozenPrefix(network)
+        self.prefix = session.prefix()
         self.features = session.features(session.train, self.prefix)
         self.curves = session.curve_features(self.prefix)
         self.batches = BatchSource(
             self.features, self.prefix, experiment.augmentation, experiment.optimizer.batch_size, session.seed
         )
-        num_classes = network.head.linear.out_features
-        self.state = BoostingState(session.train.labels, num_classes, experiment.boostresnet.initial_edge)
+        self.algorithm, self.state = algorithm, algorithm.state
         self.hypotheses = HypothesisFactory(
             network, experiment.boostresnet.auxiliary, stream_seed(session.seed, "auxiliary")
         )
         self.updates = 0
         self.auxiliary_states: AuxiliaryStates = {}
+        self._loop: UpdateLoop | None = None
+        self._done = 0  # updates of the round under way
 
-    def train(self) -> None:
-        """All rounds, from the first block that is not frozen yet."""
+    def train(self) -> Outcome:
+        """All rounds, from the checkpoint on if there is one; gives the network and all auxiliary classifiers."""
+        saved = self.session.checkpoints.load()
+        if saved is not None:
+            self._restore(saved)
         for block in range(len(self.prefix.modules), len(self.session.network.rounds)):
             self.train_round(block)
+        return network_outcome(self.session.network, self.updates, self.auxiliary_states)
 
     def train_round(self, block: int) -> None:
         """One round: the oracle, its statistics, and the block's way into the frozen prefix."""
         hypothesis = self.hypotheses.hypothesis(block)
-        before = self.updates
-        outputs, statistics, moved_on = self._run_oracle(hypothesis, block)
+        loop = self._loop or self._new_loop(hypothesis)
+        outputs, statistics, moved_on = self._run_oracle(hypothesis, block, loop)
         self.state.advance(outputs, statistics)
-        self._record_round(hypothesis, block, self.updates - before, statistics, moved_on)
+        self._record_round(block, statistics, moved_on)
         self._keep_auxiliary(hypothesis, block)
-        self.prefix.freeze(hypothesis.block)
+        self._freeze(hypothesis.block)
+        self._loop, self._done = None, 0
+        self.session.checkpoints.visit(self.updates, self._snapshot, end_of_block=True)
+
+    def _freeze(self, block: nn.Module) -> None:
+        self.prefix.freeze(block)
         for features in (self.features, *self.curves.values()):
             features.advance()
 
-    def _run_oracle(self, hypothesis: HypothesisModule, block: int) -> tuple[Tensor, RoundStatistics, str]:
+    def _new_loop(self, hypothesis: HypothesisModule) -> UpdateLoop:
+        """A fresh Adam per block, as the released code has it."""
+        experiment = self.session.experiment
+        loss = self.algorithm.oracle_loss().to(self.session.device)
+        return UpdateLoop(hypothesis, loss, self.batches, experiment.optimizer, fast=experiment.runtime.fast)
+
+    def _run_oracle(
+        self, hypothesis: HypothesisModule, block: int, loop: UpdateLoop
+    ) -> tuple[Tensor, RoundStatistics, str]:
         """Algorithm 4 with the released code's schedule.
 
         Returns:
-            o_{t+1} on the training split (N, C), the round's statistics, and what ended it: "gamma" or "limit".
+            o_{t+1} on the training split, the round's statistics, and what ended it: "gamma" or "limit".
         """
         experiment, params = self.session.experiment, self.session.experiment.boostresnet
         limit, check = experiment.scaled(params.updates_per_block), experiment.scaled(params.check_interval)
-        interval = experiment.scaled(experiment.evaluation.interval)
-        loss = oracle_loss(params.oracle_loss, self.state.alpha).to(self.session.device)
-        loop = UpdateLoop(hypothesis, loss, self.batches, experiment.optimizer)
-        done = 0
+        interval, checkpoints = experiment.scaled(experiment.evaluation.interval), self.session.checkpoints
+        self._loop = loop
         while True:
-            step = min(check - done % check, interval - self.updates % interval, limit - done)
-            loop.run(step)
-            done += step
-            self.updates += step
-            if done % check == 0 or done == limit:
-                outputs = torch.softmax(predict(hypothesis, self.features).double(), 1)
+            goal = min(check - self._done % check, interval - self.updates % interval, limit - self._done)
+            made = loop.run(min(goal, checkpoints.chunk(self.updates)))
+            self._done += made
+            self.updates += made
+            if made and (self._done % check == 0 or self._done == limit):
+                outputs = self.algorithm.outputs(predict(hypothesis, self.features))
                 statistics = self.state.measure(outputs)
-                if statistics.gamma > params.gamma_threshold or done == limit:
+                if statistics.gamma > params.gamma_threshold or self._done == limit:
                     self._record_evaluation(hypothesis, block)
                     return outputs, statistics, "gamma" if statistics.gamma > params.gamma_threshold else "limit"
-            if self.updates % interval == 0:
+            if made and self.updates % interval == 0:
                 self._record_evaluation(hypothesis, block)
+            checkpoints.visit(self.updates, self._snapshot)
+
+    def _snapshot(self) -> Snapshot:
+        """Everything that the rest of the run depends on, and what is recorded so far."""
+        progress = {"frozen": len(self.prefix.modules), "done": self._done, "updates": self.updates}
+        return join(
+            progress=Snapshot(values=progress),
+            network=Snapshot(self.session.network.state_dict()),
+            heads=Snapshot(self.hypotheses.state_dict()),
+            state=capture(self.state),
+            batches=self.batches.snapshot(),
+            loop=self._loop.snapshot() if self._loop else Snapshot(),
+            auxiliary=Snapshot(self.auxiliary_states),
+            recorder=self.session.recorder.snapshot(),
+        )
+
+    def _restore(self, saved: Snapshot) -> None:
+        progress = saved.part("progress").values
+        self._done, self.updates = progress["done"], progress["updates"]
+        network = self.session.network
+        network.load_state_dict(saved.part("network").tensors)
+        self.hypotheses.load_state_dict(saved.part("heads").tensors)
+        reinstate(self.state, saved.part("state"))
+        self.batches.restore(saved.part("batches"))
+        self.auxiliary_states = saved.part("auxiliary").tensors
+        self.session.recorder.restore(saved.part("recorder"))
+        # Block by block, as they were computed: the stored outputs are the same to the bit.
+        for block in network.rounds[: progress["frozen"]]:
+            self._freeze(block)
+        if self._done:
+            self._loop = self._new_loop(self.hypotheses.hypothesis(progress["frozen"]))
+            self._loop.restore(saved.part("loop"))
 
     def _record_evaluation(self, hypothesis: HypothesisModule, block: int) -> None:
         self.session.recorder.evaluation(self.updates, block, measure_splits(hypothesis, self.curves))
 
-    def _record_round(
-        self, hypothesis: HypothesisModule, block: int, updates: int, statistics: RoundStatistics, moved_on: str
-    ) -> None:
+    def _record_round(self, block: int, statistics: RoundStatistics, moved_on: str) -> None:
         last = self.session.recorder.rows["history"][-1]
         self.session.recorder.add(
             "rounds",
             {
                 "block": block,
                 "module": self.session.network.names[block],
-                "gradient_updates": updates,
+                "gradient_updates": self._done,
                 "cumulative_updates": self.updates,
                 "moved_on": moved_on,
                 "edge": statistics.edge,
@@ -116,13 +205,10 @@ class BoostResNetTrainer:
     def _keep_auxiliary(self, hypothesis: HypothesisModule, block: int) -> None:
         """The auxiliary classifier as it is now, for the analysis; the method itself throws it away."""
         for name, value in hypothesis.auxiliary.state_dict().items():
-            self.auxiliary_states[f"{block}.{name}"] = value.detach().cpu().clone()
+            self.auxiliary_states[f"{block}.{name}"] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
-def train_boostresnet(session: Session) -> tuple[int, AuxiliaryStates]:
-    """Train the session's network by BoostResNet; gives the number of gradient updates and all auxiliary
-    classifiers.
-    """
-    trainer = BoostResNetTrainer(session)
-    trainer.train()
-    return trainer.updates, trainer.auxiliary_states
+def train_boostresnet(session: Session) -> Outcome:
+    """Train the session's network by multiclass BoostResNet."""
+    num_classes, params = session.network.head.linear.out_features, session.experiment.boostresnet
+    return BoostResNetTrainer(session, MulticlassAlgorithm(session.train.labels, num_classes, params)).train()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
-from replication.training.features import BatchSource, FrozenPrefix
+from replication.training.checkpoint import Snapshot, join
+from replication.training.features import BatchSource
 from replication.training.record import measure_splits
 from replication.training.session import Session
 from replication.training.update import UpdateLoop
 
 
 def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
-    """Train the session's network as a whole by cross-entropy; curves at multiples of the evaluation interval and
-    at the end.
+    """Train the session's network as a whole by cross-entropy; curves at multiples of the evaluation interval and at
+    the end; from the checkpoint on if there is one.
 
     Args:
         updates: number of gradient updates to make.
@@ -21,25 +22,43 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
     Returns:
         Gradient updates in total, those already done counted in.
     """
-    experiment, network = session.experiment, session.network
+    experiment, network, checkpoints = session.experiment, session.network, session.checkpoints
     network.requires_grad_(True)
-    nothing_frozen = FrozenPrefix(network)
+    images = session.prefix()
     batches = BatchSource(
-        session.features(session.train, nothing_frozen),
-        nothing_frozen,
+        session.features(session.train, images),
+        images,
         experiment.augmentation,
         experiment.optimizer.batch_size,
         session.seed,
         phase=int(done > 0),
     )
-    loop = UpdateLoop(network, nn.CrossEntropyLoss(), batches, experiment.optimizer)
-    curves = session.curve_features(nothing_frozen)
+    loop = UpdateLoop(network, nn.CrossEntropyLoss(), batches, experiment.optimizer, fast=experiment.runtime.fast)
+    curves = session.curve_features(images)
     interval, end = experiment.scaled(experiment.evaluation.interval), done + updates
-    if done:
+
+    def snapshot() -> Snapshot:
+        return join(
+            progress=Snapshot(values={"done": done}),
+            network=Snapshot(network.state_dict()),
+            batches=batches.snapshot(),
+            loop=loop.snapshot(),
+            recorder=session.recorder.snapshot(),
+        )
+
+    saved = checkpoints.load()
+    if saved is not None:
+        done = saved.part("progress").values["done"]
+        network.load_state_dict(saved.part("network").tensors)
+        batches.restore(saved.part("batches"))
+        loop.restore(saved.part("loop"))
+        session.recorder.restore(saved.part("recorder"))
+    elif done:
         session.recorder.evaluation(done, None, measure_splits(network, curves))
     while done < end:
-        step = min(interval - done % interval, end - done)
-        loop.run(step)
-        done += step
-        session.recorder.evaluation(done, None, measure_splits(network, curves))
+        made = loop.run(min(interval - done % interval, end - done, checkpoints.chunk(done)))
+        done += made
+        if made and (done % interval == 0 or done == end):
+            session.recorder.evaluation(done, None, measure_splits(network, curves))
+        checkpoints.visit(done, snapshot)
     return done

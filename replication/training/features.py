@@ -4,35 +4,49 @@ memory is short.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from replication.config import AugmentationParams
+from replication.config import AugmentationParams, RuntimeParams
 from replication.datasets.loader import DeviceSplit, random_crop_flip, sample_with_replacement
 from replication.models import ResNet
+from replication.models.ensemble import Ensemble
+from replication.models.folding import fold_batch_norms
+from replication.training.checkpoint import Snapshot
 from replication.training.seeds import generator
+from replication.training.stores import RowStore, make_store
 from replication.training.update import Batch
+
+SCRATCH = Path("scratch")
 
 
 class FrozenPrefix:
-    """The modules that are done: in evaluation mode, outside autograd (the released code does neither)."""
+    """The modules that are done: in evaluation mode, outside autograd (the released code does neither).
 
-    def __init__(self, network: ResNet) -> None:
-        self._network = network
+    Args:
+        network: whose modules they are.
+        fast: apply copies with folded batch norms, channels last, instead of the modules themselves.
+    """
+
+    def __init__(self, network: ResNet | Ensemble, *, fast: bool = False) -> None:
+        self._network, self._fast = network, fast
         self.modules: list[nn.Module] = []
 
     def freeze(self, module: nn.Module) -> None:
         """Take `module`, the next of the network, into the prefix."""
         module.eval()
         module.requires_grad_(False)
-        self.modules.append(module)
+        self.modules.append(fold_batch_norms(module) if self._fast else module)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Normalised images (B, C, H, W) -> g_t."""
         g = self._network.stem_input(images)
+        if self._fast and g.dim() == 4:
+            g = g.contiguous(memory_format=torch.channels_last)
         for module in self.modules:
             g = module(g)
         return g
@@ -41,61 +55,47 @@ class FrozenPrefix:
 class SplitFeatures:
     """g_t(x) for every x of a split, un-augmented.
 
-    Stored as float32 on the split's device while `memory_limit` bytes suffice, and then each g_{t+1} is computed from
-    the stored g_t; otherwise they are computed from the images each time they are asked for.
+    From the first block on they are stored where there is room (`stores`), and each g_{t+1} is computed from the stored
+    g_t; where there is none, and for the images themselves, they are computed each time they are asked for.
     """
 
-    def __init__(self, data: DeviceSplit, prefix: FrozenPrefix, batch_size: int, memory_limit: float) -> None:
+    def __init__(self, data: DeviceSplit, prefix: FrozenPrefix, batch_size: int, runtime: RuntimeParams) -> None:
         self.data, self._prefix = data, prefix
-        self._batch_size, self._memory_limit = batch_size, memory_limit
-        self._stored: Tensor | None = None
-        self._store(self._from_images)
+        self._batch_size, self._runtime = batch_size, runtime
+        self.store: RowStore | None = None
 
     def __len__(self) -> int:
         return len(self.data)
 
-    @property
-    def stored(self) -> bool:
-        """Whether g_t is held in memory."""
-        return self._stored is not None
-
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """g_t of the examples that `index` selects."""
-        return self._from_images(index) if self._stored is None else self._stored[index]
+        return self._from_images(index) if self.store is None else self.store[index]
 
     def chunks(self) -> Iterator[Tensor]:
         """g_t of consecutive examples, at most `batch_size` at a time, in order."""
-        for start in range(0, len(self), self._batch_size):
-            yield self[start : start + self._batch_size]
+        for part in self._parts():
+            yield self[part]
 
     @torch.no_grad()
     def advance(self) -> None:
         """Follow the prefix after it took one more module: g_t becomes g_{t+1}."""
-        old = self._stored
-        newest = self._prefix.modules[-1]
-        self._store(self._from_images if old is None else lambda index: newest(old[index]))
+        if not self._runtime.fast:
+            return  # the plain path: from the images, every time
+        old, newest = self.store, self._prefix.modules[-1]
+        example = self._from_images(slice(0, 1))[0]
+        if old is None or not old.fits(len(self), example):
+            self.store = make_store(len(self), example, self._runtime, SCRATCH)
+        if self.store is None:
+            return
+        for part in self._parts():  # in place where old and new are one: a row depends on nothing but itself
+            self.store[part] = self._from_images(part) if old is None else newest(old[part])
+
+    def _parts(self) -> Iterator[slice]:
+        for start in range(0, len(self), self._batch_size):
+            yield slice(start, start + self._batch_size)
 
     def _from_images(self, index: Tensor | slice) -> Tensor:
         return self._prefix(self.data.normalise(self.data.images[index]))
-
-    def _store(self, compute: Callable[[slice], Tensor]) -> None:
-        """Fill the store chunk by chunk, over the old values where the shape stays; drop it where it would be
-        too large.
-        """
-        target: Tensor | None = None
-        for start in range(0, len(self), self._batch_size):
-            part = slice(start, start + self._batch_size)
-            g = compute(part)
-            if target is None:
-                shape = (len(self), *g.shape[1:])
-                if len(self) * g[0].numel() * g.element_size() > self._memory_limit:
-                    self._stored = None
-                    return
-                reusable = self._stored is not None and self._stored.shape == shape
-                target = self._stored if reusable else g.new_empty(shape)
-            assert target is not None
-            target[part] = g
-        self._stored = target
 
 
 class BatchSource:
@@ -108,6 +108,9 @@ class BatchSource:
         batch_size: B.
         seed: of the run; batch order and augmentation each have a generator of their own.
         phase: distinguishes the streams of two trainings under one seed (the refinement's from the first).
+
+    Attributes:
+        targets: what goes with each example, (N, ...): its label, unless another tensor is put in its place.
     """
 
     def __init__(
@@ -121,16 +124,26 @@ class BatchSource:
     ) -> None:
         self._features, self._prefix = features, prefix
         self._augmentation, self._batch_size = augmentation, batch_size
+        self.targets = features.data.labels
         device = features.data.images.device
         self._order = generator(seed, "batches", device, phase)
         self._crops = generator(seed, "augmentation", device, phase)
 
+    def snapshot(self) -> Snapshot:
+        """Where the generators are."""
+        return Snapshot({"order": self._order.get_state(), "crops": self._crops.get_state()})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Draw on from a snapshot."""
+        self._order.set_state(snapshot.tensors["order"])
+        self._crops.set_state(snapshot.tensors["crops"])
+
     def __call__(self) -> Batch:
-        """Inputs (B, ...) and labels (B,)."""
+        """Inputs (B, ...) and targets (B, ...)."""
         data = self._features.data
         index = sample_with_replacement(len(data), self._batch_size, self._order)
         if not self._augmentation.active:
-            return self._features[index], data.labels[index]
+            return self._features[index], self.targets[index]
         images = data.normalise(data.images[index])
         images = random_crop_flip(images, self._augmentation.crop_padding, self._augmentation.flip, self._crops)
-        return self._prefix(images), data.labels[index]
+        return self._prefix(images), self.targets[index]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from replication.training.checkpoint import Snapshot
 from replication.training.device import peak_memory
 from replication.training.features import SplitFeatures
 
@@ -54,6 +55,15 @@ class Recorder:
         self.rows: dict[str, list[Row]] = {kind: [] for kind in COLUMNS}
         self._device, self._observers = device, observers
         self._start = time.perf_counter()
+
+    def snapshot(self) -> Snapshot:
+        """All rows and the time so far."""
+        return Snapshot(values={"rows": self.rows, "seconds": self.seconds})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot; the observers have seen its rows already."""
+        self.rows = snapshot.values["rows"]
+        self._start = time.perf_counter() - snapshot.values["seconds"]
 
     @property
     def seconds(self) -> float:

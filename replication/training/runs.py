@@ -8,12 +8,13 @@ from typing import Any
 import attrs
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from replication.config import ModelParams
 from replication.errors import ResultsError
 from replication.files import atomic_folder, read_json, write_csv, write_json
 from replication.models import ResNet, build_network
+from replication.models.ensemble import Ensemble, build_weak_learner
 from replication.training.record import COLUMNS, Recorder
 
 SCHEMA = 1
@@ -25,7 +26,11 @@ def run_folder(root: Path, dataset: str, method: str, seed: int) -> Path:
 
 
 def write_run(
-    folder: Path, description: dict[str, Any], recorder: Recorder, network: ResNet, auxiliary: dict[str, Tensor]
+    folder: Path,
+    description: dict[str, Any],
+    recorder: Recorder,
+    weights: dict[str, Tensor],
+    auxiliary: dict[str, Tensor],
 ) -> None:
     """Write a whole run directory at once: it is there complete, or as it was before.
 
@@ -36,7 +41,6 @@ def write_run(
         for kind, columns in COLUMNS.items():
             write_csv(temporary / f"{kind}.csv", columns, recorder.rows[kind])
         write_json(temporary / "run.json", description)
-        weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
         save_file(weights, temporary / "model.safetensors")
         save_file(auxiliary, temporary / "auxiliary.safetensors")
 
@@ -56,15 +60,46 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def load_model(folder: Path) -> ResNet:
-    """The trained network of a run directory, on the CPU, in evaluation mode; needs nothing of boosting.
+def model_kind(description: dict[str, Any]) -> str:
+    """What model.safetensors holds: the weights of a "resnet" or an "ensemble", or the "scores" of a model not kept."""
+    return str(description["model"].get("kind", "resnet"))
+
+
+def load_model(folder: Path) -> ResNet | Ensemble:
+    """The trained model of a run directory, on the CPU, in evaluation mode; needs nothing of boosting.
 
     Raises:
-        ResultsError: the run is missing, damaged or does not fit its own description.
+        ResultsError: the run is missing, damaged, does not fit its own description, or kept no model.
     """
-    model = read_description(folder)["model"]
+    description = read_description(folder)
+    network = _build(description, folder)
+    _load_weights(network, folder)
+    return network.eval()
+
+
+def load_network(folder: Path) -> ResNet:
+    """The same where only a residual network will do; ResultsError where the run left something else."""
+    network = load_model(folder)
+    if not isinstance(network, ResNet):
+        raise ResultsError(f"{folder} holds an ensemble of weak learners, and this needs a residual network")
+    return network
+
+
+def _build(description: dict[str, Any], folder: Path) -> ResNet | Ensemble:
+    model, kind = description["model"], model_kind(description)
     params = ModelParams(reading=model["reading"], blocks=model["blocks"], width=model["width"])
-    network = build_network(params, tuple(model["image_shape"]), model["num_classes"], seed=0)
+    shape, classes = tuple(model["image_shape"]), model["num_classes"]
+    if kind == "resnet":
+        return build_network(params, shape, classes, seed=0)
+    if kind == "ensemble":
+        learners = [build_weak_learner(params, shape, classes, seed=0) for _ in range(model["learners"])]
+        return Ensemble(learners, [0.0] * len(learners), vote=model["vote"])
+    if kind == "scores":
+        raise ResultsError(f"{folder} kept the scores of its model on the three splits, not the model itself")
+    raise ResultsError(f"{folder}/run.json: unknown model.kind '{kind}'; train the run again")
+
+
+def _load_weights(network: nn.Module, folder: Path) -> None:
     try:
         network.load_state_dict(load_tensors(folder / "model.safetensors"))
     except RuntimeError as error:
@@ -72,7 +107,6 @@ def load_model(folder: Path) -> ResNet:
         raise ResultsError(
             f"{folder}/model.safetensors does not fit its run.json ({reason}); train the run again"
         ) from None
-    return network.eval()
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from replication.config import Experiment
 from replication.datasets import PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.models import ResNet, build_network
+from replication.training.checkpoint import Checkpoints
 from replication.training.features import FrozenPrefix, SplitFeatures
 from replication.training.record import Recorder
 from replication.training.seeds import generator, stream_seed
@@ -31,11 +32,15 @@ class Session:
     train: DeviceSplit
     curves: dict[str, DeviceSplit]
     recorder: Recorder
+    checkpoints: Checkpoints
+
+    def prefix(self) -> FrozenPrefix:
+        """An empty prefix of the session's network."""
+        return FrozenPrefix(self.network, fast=self.experiment.runtime.fast)
 
     def features(self, data: DeviceSplit, prefix: FrozenPrefix) -> SplitFeatures:
-        """The outputs of `prefix` on `data`, under the run's memory limit."""
-        limit = self.experiment.runtime.memory_limit_gib * 2**30
-        return SplitFeatures(data, prefix, self.experiment.evaluation.batch_size, limit)
+        """The outputs of `prefix` on `data`, stored within the run's limits."""
+        return SplitFeatures(data, prefix, self.experiment.evaluation.batch_size, self.experiment.runtime)
 
     def curve_features(self, prefix: FrozenPrefix) -> dict[str, SplitFeatures]:
         """The outputs of `prefix` on the curves' splits."""
@@ -43,12 +48,19 @@ class Session:
 
 
 def open_session(
-    experiment: Experiment, data: PreparedDataset, seed: int, device: torch.device, recorder: Recorder
+    experiment: Experiment,
+    data: PreparedDataset,
+    seed: int,
+    device: torch.device,
+    recorder: Recorder,
+    checkpoints: Checkpoints | None = None,
 ) -> Session:
     """Put the data on `device` and initialise the network from `seed`, on the CPU first, so that every device
     starts alike.
     """
     network = build_network(experiment.model, data.image_shape, data.num_classes, stream_seed(seed, "initialisation"))
+    # Channels last, the convolutions of both kinds of device read memory in one run.
+    layout = torch.channels_last if experiment.runtime.fast else torch.contiguous_format
     train = to_device_split(data, "train", device)
     curves = {
         "train": _sample(train, experiment.evaluation.train_samples, seed),
@@ -60,10 +72,11 @@ def open_session(
         experiment=experiment,
         seed=seed,
         device=device,
-        network=network.to(device),
+        network=network.to(device).to(memory_format=layout),
         train=train,
         curves=curves,
         recorder=recorder,
+        checkpoints=checkpoints or Checkpoints(None, experiment.checkpoint),
     )
 
 

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from replication.config import Experiment
+from replication.config import COMMON, METHODS, Experiment
 from replication.datasets import PreparedDataset
+from replication.datasets.pairs import data_of_method
 from replication.errors import TrainingError
-from replication.models.build import count_parameters
+from replication.files import sha256
+from replication.training.adaboost_mm import train_adaboost_mm
 from replication.training.boostresnet import train_boostresnet
+from replication.training.boostresnet_binary import train_boostresnet_binary
+from replication.training.checkpoint import Checkpoints, run_key
 from replication.training.device import choose_device, describe_git, describe_hardware, describe_versions
 from replication.training.end_to_end import train_end_to_end
+from replication.training.features import SCRATCH
+from replication.training.gradient_boosting import train_gradient_boosting
 from replication.training.lengths import end_to_end_updates, refinement_updates
+from replication.training.lock import exclusive
+from replication.training.outcome import Outcome, network_outcome
 from replication.training.record import Observer, Recorder
 from replication.training.runs import SCHEMA, load_model, model_description, read_description, run_folder, write_run
 from replication.training.session import Session, open_session
+from replication.training.stock_library import train_hist_gradient_boosting
 
-# Parts of a run's configuration that do not change what the network learns.
-_IRRELEVANT_TO_START = ("runtime", "evaluation", "refinement", "end_to_end")
+_BOOSTING: dict[str, Callable[[Session], Outcome]] = {
+    "boostresnet": train_boostresnet,
+    "boostresnet-binary": train_boostresnet_binary,
+    "adaboost-mm": train_adaboost_mm,
+    "gradient-boosting": train_gradient_boosting,
+}
+
+# The parts of a configuration that determine what BoostResNet learns.
+_DETERMINES_START = ("budget", "data", "augmentation", "model", "optimizer", "boostresnet")
 
 
 def train(
@@ -36,43 +53,72 @@ def train(
     """Train and write the run directory.
 
     Args:
-        method: "boostresnet", "e2e", or "boostresnet-refined", which starts from the BoostResNet run under `runs_root`.
+        method: one of config.METHODS; "boostresnet-refined" starts from the BoostResNet run under `runs_root`.
         observers: called with every row of the curves as it arises.
 
     Returns:
         The run directory.
 
     Raises:
-        TrainingError: no such device, a loss that is no number, too little memory, or a start that does not fit.
+        TrainingError: no such device, a loss that is no number, too little memory, a start that does not fit, or
+            another process that trains the same run.
+        Interrupted: a signal asked to stop; the same call goes on from there.
         ResultsError: the run to start from is missing or damaged.
         ReplicationError: the run directory cannot be written.
     """
     device = choose_device(experiment.runtime)
-    started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    recorder = Recorder(device, observers)
-    try:
-        session = open_session(experiment, data, seed, device, recorder)
-        updates, auxiliary = _run_method(session, data, method, runs_root)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(
-            f"out of memory ({str(error).splitlines()[0] if str(error) else 'host'}); lower runtime.memory_limit_gib,"
-            " evaluation.batch_size or optimizer.batch_size"
-        ) from error
-    description = describe_run(experiment, data, method, seed, device)
-    description |= {
-        "gradient_updates": updates,
-        "blocks": session.network.residual_blocks,
-        "parameters": count_parameters(session.network),
-        "started": started,
-        "wall_seconds": round(recorder.seconds, 3),
-    }
+    data = data_of_method(data, method, experiment.binary)
     folder = run_folder(runs_root, experiment.dataset, method, seed)
-    write_run(folder, description, recorder, session.network, auxiliary)
+    with exclusive(_lock_file(folder), str(folder)):
+        started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        recorder = Recorder(device, observers)
+        key = run_key(_determines(experiment, data, method, seed, device, runs_root))
+        checkpoints = Checkpoints(SCRATCH / key, experiment.checkpoint)
+        try:
+            session = open_session(experiment, data, seed, device, recorder, checkpoints)
+            outcome = _run_method(session, data, method, runs_root)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise TrainingError(
+                f"out of memory ({str(error).splitlines()[0] if str(error) else 'host'}); lower"
+                " runtime.memory_limit_gib, evaluation.batch_size or optimizer.batch_size"
+            ) from error
+        description = describe_run(experiment, data, method, seed, device)
+        description |= outcome.description | {
+            "model": description["model"] | outcome.description.get("model", {}),
+            "gradient_updates": outcome.updates,
+            "started": started,
+            "wall_seconds": round(recorder.seconds, 3),
+        }
+        write_run(folder, description, recorder, outcome.weights, outcome.auxiliary)
+        checkpoints.clear()
     return folder
+
+
+def _lock_file(folder: Path) -> Path:
+    """One for every run directory, whatever trains there."""
+    return SCRATCH / "locks" / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
+
+
+def _determines(
+    experiment: Experiment, data: PreparedDataset, method: str, seed: int, device: torch.device, runs_root: Path
+) -> dict[str, Any]:
+    """Everything beside the code that determines a run's numbers."""
+    sections = {key: value for key, value in experiment.as_dict().items() if key not in COMMON}
+    start = run_folder(runs_root, experiment.dataset, "boostresnet", seed) / "model.safetensors"
+    return {
+        "config": sections,
+        "data": data.content_hash,
+        "method": method,
+        "seed": seed,
+        "device": device.type,
+        "versions": describe_versions(),
+        "start": sha256(start) if method == "boostresnet-refined" and start.is_file() else None,
+    }
 
 
 def describe_start(experiment: Experiment, data: PreparedDataset, method: str, seed: int) -> dict[str, Any]:
     """What is known of a run before it starts; the same checks of the device as in `train`."""
+    data = data_of_method(data, method, experiment.binary)
     return describe_run(experiment, data, method, seed, choose_device(experiment.runtime))
 
 
@@ -96,17 +142,19 @@ def describe_run(
     }
 
 
-def _run_method(session: Session, data: PreparedDataset, method: str, runs_root: Path) -> tuple[int, dict[str, Tensor]]:
-    """Gradient updates in total, and the auxiliary classifiers where the method has any."""
-    rounds = len(session.network.rounds)
-    if method == "boostresnet":
-        return train_boostresnet(session)
+def _run_method(session: Session, data: PreparedDataset, method: str, runs_root: Path) -> Outcome:
+    network, rounds = session.network, len(session.network.rounds)
+    if method in _BOOSTING:
+        return _BOOSTING[method](session)
     if method == "e2e":
-        return train_end_to_end(session, end_to_end_updates(session.experiment, rounds)), {}
+        return network_outcome(network, train_end_to_end(session, end_to_end_updates(session.experiment, rounds)))
     if method == "boostresnet-refined":
         done = _start_from_boostresnet(session, data, runs_root)
-        return train_end_to_end(session, refinement_updates(session.experiment, rounds), done=done), {}
-    raise TrainingError(f"unknown method '{method}'; choose boostresnet, e2e or boostresnet-refined")
+        updates = refinement_updates(session.experiment, rounds)
+        return network_outcome(network, train_end_to_end(session, updates, done=done))
+    if method == "hist-gradient-boosting":
+        return train_hist_gradient_boosting(session, data)
+    raise TrainingError(f"unknown method '{method}'; choose {', '.join(METHODS)}")
 
 
 def _start_from_boostresnet(session: Session, data: PreparedDataset, runs_root: Path) -> int:
@@ -114,8 +162,8 @@ def _start_from_boostresnet(session: Session, data: PreparedDataset, runs_root: 
     folder = run_folder(runs_root, session.experiment.dataset, "boostresnet", session.seed)
     description = read_description(folder)
     wanted, found = session.experiment.as_dict(), description["config"]
-    for section in wanted:
-        if section not in _IRRELEVANT_TO_START and wanted[section] != found.get(section):
+    for section in _DETERMINES_START:
+        if wanted[section] != found.get(section):
             raise TrainingError(
                 f"{folder} was trained with other parameters in '{section}'; train boostresnet again first"
             )

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from replication.config import OptimizerParams
 from replication.errors import TrainingError
+from replication.training.checkpoint import Snapshot, join
+from replication.training.interruption import asked_to_stop
 
 Batch = tuple[Tensor, Tensor]
 
@@ -21,24 +23,36 @@ class UpdateLoop:
         loss: maps logits and labels to a scalar; its own parameters, if any, are trained along.
         draw: gives the next (inputs, labels).
         params: learning rate and gradient clamp.
+        fast: use Adam's fused kernel.
     """
 
-    def __init__(self, model: nn.Module, loss: nn.Module, draw: Callable[[], Batch], params: OptimizerParams) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        draw: Callable[[], Batch],
+        params: OptimizerParams,
+        *,
+        fast: bool = True,
+    ) -> None:
         self._model, self._loss, self._draw = model, loss, draw
         self._parameters = [parameter for part in (model, loss) for parameter in part.parameters()]
         self._clamp = params.gradient_clamp
-        # The fused kernel is one pass over the parameters instead of a dozen; same arithmetic.
-        self._optimizer = torch.optim.Adam(self._parameters, lr=params.learning_rate, fused=True)
+        # The fused kernel is one pass over the parameters instead of a dozen; same arithmetic up to rounding.
+        self._optimizer = torch.optim.Adam(self._parameters, lr=params.learning_rate, fused=fast)
 
-    def run(self, updates: int) -> None:
-        """Make `updates` gradient updates.
+    def run(self, updates: int) -> int:
+        """Make `updates` gradient updates, fewer if a signal asks to stop.
+
+        Returns:
+            The number of updates made.
 
         Raises:
             TrainingError: the loss is no longer a number (looked at once, at the end: looking waits for the device).
         """
         self._model.train()
-        last = torch.zeros(())
-        for _ in range(updates):
+        last, made = torch.zeros(()), 0
+        while made < updates and not asked_to_stop():
             inputs, labels = self._draw()
             last = self._loss(self._model(inputs), labels)
             self._optimizer.zero_grad(set_to_none=True)
@@ -46,11 +60,33 @@ class UpdateLoop:
             if self._clamp is not None:
                 nn.utils.clip_grad_value_(self._parameters, self._clamp)
             self._optimizer.step()
+            made += 1
         if not bool(torch.isfinite(last)) or not _all_finite(self._parameters):
             raise TrainingError(
                 "the training loss is not a finite number any more; lower optimizer.learning_rate"
                 " or set optimizer.gradient_clamp"
             )
+        return made
+
+    def snapshot(self) -> Snapshot:
+        """The loss's own parameters and Adam's moments; the model is its owner's to save."""
+        moments = {
+            f"{index}.{name}": tensor
+            for index, parameter in enumerate(self._parameters)
+            for name, tensor in self._optimizer.state[parameter].items()
+        }
+        return join(loss=Snapshot(self._loss.state_dict()), adam=Snapshot(moments))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of a loop like this one."""
+        self._loss.load_state_dict(snapshot.part("loss").tensors)
+        for name, tensor in snapshot.part("adam").tensors.items():
+            index, _, moment = name.partition(".")
+            parameter = self._parameters[int(index)]
+            # In the parameter's own memory layout, which the fused kernel takes for granted.
+            like = tensor if tensor.shape != parameter.shape or moment == "step" else parameter
+            kept = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device, requires_grad=False)
+            self._optimizer.state[parameter][moment] = kept.copy_(tensor)
 
 
 def _all_finite(tensors: Iterable[Tensor]) -> bool:

@@ -26,6 +26,7 @@ from replication.training.runs import load_model, load_tensors
 from replication.training.seeds import stream_seed
 from replication.training.train import train
 
+ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("boostresnet", "e2e", "boostresnet-refined")
 DETERMINED_BY_SEED = ("history.csv", "rounds.csv", "model.safetensors", "auxiliary.safetensors")
 
@@ -123,16 +124,38 @@ def test_every_reading_trains_and_what_remains_is_a_plain_network(experiment, di
         "from replication.training.runs import load_model\n"
         f"print(tuple(load_model(Path({str(folder)!r}))(torch.zeros(3, 1, 8, 8)).shape))"
     )
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert answer.stdout.strip() == "(3, 10)"
 
 
-def test_stored_and_recomputed_prefix_outputs_train_the_same_network(experiment, digits, tmp_path):
-    frugal = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, memory_limit_gib=0.0))
+@pytest.mark.parametrize("method", ["boostresnet", "e2e"])
+@pytest.mark.parametrize("augmented", [False, True])
+def test_the_fast_path_trains_what_the_plain_path_trains(experiment, digits, tmp_path, method, augmented):
+    """Channels last, folded batch norms, stored outputs and fused Adam change nothing but rounding.
+
+    Few updates: Adam divides by the gradient's size, so rounding grows with every one of them on any path.
+    """
+    changed = attrs.evolve(
+        experiment,
+        augmentation=attrs.evolve(experiment.augmentation, crop_padding=1 if augmented else 0),
+        end_to_end=attrs.evolve(experiment.end_to_end, updates=8),
+    )
+    plain = attrs.evolve(changed, runtime=attrs.evolve(changed.runtime, fast=False))
+    fast_weights = load_model(train(changed, digits, method, 0, tmp_path / "fast")).state_dict()
+    plain_weights = load_model(train(plain, digits, method, 0, tmp_path / "plain")).state_dict()
+    for name, value in plain_weights.items():
+        difference = (fast_weights[name] - value).float().norm() / value.float().norm().clamp(min=1e-3)
+        assert difference < 1e-4, name
+
+
+@pytest.mark.parametrize("limits", [{"memory_limit_gib": 0.0}, {"memory_limit_gib": 0.0, "disk_limit_gib": 1.0}])
+def test_where_prefix_outputs_live_changes_nothing(experiment, digits, tmp_path, limits):
+    frugal = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, **limits))
     stored = load_model(train(experiment, digits, "boostresnet", 0, tmp_path / "stored")).state_dict()
-    recomputed = load_model(train(frugal, digits, "boostresnet", 0, tmp_path / "frugal")).state_dict()
+    elsewhere = load_model(train(frugal, digits, "boostresnet", 0, tmp_path / "frugal")).state_dict()
     for name, value in stored.items():
-        torch.testing.assert_close(recomputed[name], value, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(elsewhere[name], value, rtol=1e-4, atol=1e-6)
+    assert not list(tmp_path.rglob("features.*"))  # nothing is left, even by a process that is killed
 
 
 def test_augmentation_trains_on_other_images_but_measures_on_the_stored_ones(experiment, digits, tmp_path):
@@ -175,7 +198,11 @@ def test_both_methods_start_from_the_same_network(experiment, digits, tmp_path):
 def test_refinement_starts_where_boostresnet_ended(trained):
     last = read_csv(trained / "runs/digits/boostresnet/seed0/history.csv")[-1]
     first = read_csv(trained / "runs/digits/boostresnet-refined/seed0/history.csv")[0]
-    assert {k: v for k, v in first.items() if k != "block"} == {k: v for k, v in last.items() if k != "block"}
+    assert first["gradient_updates"] == last["gradient_updates"]
+    for split in ("train", "validation", "test"):
+        assert first[f"{split}_accuracy"] == last[f"{split}_accuracy"]
+        # BoostResNet's curve is measured on folded batch norms, the refinement's is not: equal but for rounding.
+        assert float(first[f"{split}_loss"]) == pytest.approx(float(last[f"{split}_loss"]), rel=1e-5)
 
 
 def test_refinement_refuses_a_run_that_does_not_fit(experiment, digits, tmp_path):

@@ -1,0 +1,98 @@
+"""Stored prefix outputs: where they live, what they hold, and that they follow the prefix."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import torch
+
+from replication.config import ModelParams
+from replication.datasets.loader import to_device_split
+from replication.models import build_network
+from replication.models.folding import fold_batch_norms
+from replication.training.features import FrozenPrefix, SplitFeatures
+from replication.training.stores import make_store
+
+
+@pytest.fixture
+def network():
+    """A network whose batch norms have seen something, so that folding them matters."""
+    network = build_network(ModelParams(reading="released", blocks=6, width=4), (1, 8, 8), 10, 0)
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.randn(64, 1, 8, 8) * 3 + 1)
+    return network.eval()
+
+
+@pytest.fixture
+def runtime(experiment):
+    return experiment.runtime
+
+
+def test_folding_changes_nothing_but_rounding_and_leaves_the_original_alone(network):
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    g = torch.randn(16, 1, 8, 8)
+    for module in network.rounds:
+        folded = fold_batch_norms(module)
+        assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
+        with torch.no_grad():
+            torch.testing.assert_close(folded(g), module(g), rtol=1e-4, atol=1e-5)
+            g = module(g)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("limits", "place"),
+    [
+        ({}, "device"),
+        ({"memory_limit_gib": 0.0}, None),
+        ({"memory_limit_gib": 0.0, "disk_limit_gib": 1.0}, "disk"),
+        ({"feature_precision": "float16"}, "device"),
+    ],
+)
+def test_features_follow_the_prefix_wherever_they_live(network, digits, runtime, tmp_path, monkeypatch, limits, place):
+    monkeypatch.setattr("replication.training.features.SCRATCH", tmp_path)
+    runtime = attrs.evolve(runtime, **limits)
+    data = to_device_split(digits, "validation", "cpu")
+    prefix = FrozenPrefix(network, fast=True)
+    features = SplitFeatures(data, prefix, 50, runtime)
+    images = data.normalise(data.images)
+    tolerance = 1e-2 if runtime.feature_precision == "float16" else 1e-4
+    g = images
+    for module in network.rounds:
+        prefix.freeze(module)
+        features.advance()
+        with torch.no_grad():
+            g = module(g)
+        assert (features.store.place if features.store else None) == place
+        torch.testing.assert_close(torch.cat(list(features.chunks())), g, rtol=tolerance, atol=tolerance)
+        index = torch.tensor([5, 0, 5, 143])
+        torch.testing.assert_close(features[index], g[index], rtol=tolerance, atol=tolerance)
+
+
+def test_stored_feature_maps_are_used_channels_last_without_a_copy(runtime):
+    store = make_store(6, torch.zeros(3, 4, 4), runtime, None)
+    values = torch.randn(6, 3, 4, 4)
+    store[0:6] = values
+    batch = store[torch.tensor([4, 1])]
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(batch, values[[4, 1]])
+    assert store.nbytes == values.numel() * 4
+
+
+def test_half_precision_takes_half_the_room(runtime):
+    whole = make_store(10, torch.zeros(7), runtime, None)
+    half = make_store(10, torch.zeros(7), attrs.evolve(runtime, feature_precision="float16"), None)
+    assert half.nbytes * 2 == whole.nbytes
+    assert half[0:2].dtype == torch.float32
+
+
+def test_a_disk_without_room_is_no_place(runtime, tmp_path, monkeypatch):
+    limits = attrs.evolve(runtime, memory_limit_gib=0.0, disk_limit_gib=1.0)
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    assert make_store(10, torch.zeros(7), limits, tmp_path) is None
+    assert not list(tmp_path.iterdir())
