@@ -6,17 +6,21 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from replication.analysis.theory import lemma_3_2_difference
-from replication.config import Experiment
+from replication.config import BinaryParams, Experiment
 from replication.datasets import PreparedDataset
 from replication.datasets.loader import to_device_split
+from replication.datasets.pairs import data_of_method
 from replication.errors import ResultsError
-from replication.files import atomic_folder, read_csv, write_json
+from replication.files import atomic_path, read_csv, write_json
 from replication.training.device import choose_device
 from replication.training.features import FrozenPrefix, SplitFeatures
-from replication.training.record import measure_splits
-from replication.training.runs import load_model, read_description, run_folder
+from replication.training.record import accuracy_and_loss, measure_splits
+from replication.training.runs import load_model, load_tensors, model_kind, read_description, run_folder
 
+SPLITS = ("train", "validation", "test")
 PUBLISHED = ("history.csv", "rounds.csv", "timing.csv", "run.json")
 
 
@@ -42,30 +46,63 @@ def evaluate(
     description = read_description(folder)
     if description["data"]["content_hash"] != data.content_hash:
         raise ResultsError(f"{folder} was trained on other data than the prepared {data.name}; train it again")
-    metrics = _identity(description) | _accuracies(experiment, data, folder)
-    if method == "boostresnet":
+    data = data_of_method(data, method, BinaryParams(**description["config"]["binary"]))
+    metrics = _identity(description)
+    if model_kind(description) == "scores":
+        metrics |= _accuracies_of_scores(data, folder)
+    else:
+        metrics |= _accuracies(experiment, data, folder)
+    if method in ("boostresnet", "boostresnet-binary"):
         metrics |= _boosting_metrics(data, folder)
+    if method == "adaboost-mm":
+        metrics |= _ensemble_metrics(folder)
     target = run_folder(results_root, experiment.dataset, method, seed)
-    with atomic_folder(target) as temporary:
-        for name in PUBLISHED:
-            shutil.copyfile(folder / name, temporary / name)
-        write_json(temporary / "metrics.json", metrics)
+    # File by file: the folder holds what `analyse` publishes as well. The metrics come last, as a sign of completeness.
+    for name in PUBLISHED:
+        with atomic_path(target / name) as temporary:
+            shutil.copyfile(folder / name, temporary)
+    write_json(target / "metrics.json", metrics)
     return metrics
 
 
 def _identity(description: dict[str, Any]) -> dict[str, Any]:
     keys = ("dataset", "method", "seed", "reading", "budget", "blocks", "parameters", "gradient_updates")
-    return {key: description[key] for key in keys} | {"official_data": description["data"]["official"]}
+    where_they_apply = ("learners", "stock_library", "train_samples")
+    metrics = {key: description[key] for key in keys}
+    metrics |= {key: description[key] for key in where_they_apply if key in description}
+    return metrics | {"official_data": description["data"]["official"]}
 
 
 def _accuracies(experiment: Experiment, data: PreparedDataset, folder: Path) -> dict[str, float]:
-    device = choose_device(experiment.runtime)
+    runtime = experiment.runtime
+    device = choose_device(runtime)
     network = load_model(folder).to(device)
     splits = {}
-    for name in ("train", "validation", "test"):
+    for name in SPLITS:
         split = to_device_split(data, name, device)
-        splits[name] = SplitFeatures(split, FrozenPrefix(network), experiment.evaluation.batch_size, memory_limit=0)
+        images = FrozenPrefix(network, fast=runtime.fast)
+        splits[name] = SplitFeatures(split, images, experiment.evaluation.batch_size, runtime)
     return measure_splits(network, splits)
+
+
+def _accuracies_of_scores(data: PreparedDataset, folder: Path) -> dict[str, float]:
+    """Of a run that kept its model's scores on the three splits instead of the model."""
+    scores, metrics = load_tensors(folder / "model.safetensors"), {}
+    for name in SPLITS:
+        labels = torch.from_numpy(data.labels[name])
+        if name not in scores or len(scores[name]) != len(labels):
+            raise ResultsError(f"{folder}/model.safetensors has no scores for the {name} split; train the run again")
+        metrics[f"{name}_accuracy"], metrics[f"{name}_loss"] = accuracy_and_loss(scores[name], labels)
+    return metrics
+
+
+def _ensemble_metrics(folder: Path) -> dict[str, Any]:
+    rounds = read_csv(folder / "rounds.csv")
+    return {
+        "bound": float(rounds[-1]["bound"]),
+        "smallest_edge": min(float(row["edge"]) for row in rounds),
+        "rounds": len(rounds),
+    }
 
 
 def _boosting_metrics(data: PreparedDataset, folder: Path) -> dict[str, Any]:

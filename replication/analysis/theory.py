@@ -6,17 +6,19 @@ import copy
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import torch
 from torch import Tensor
 
+from replication.analysis.sampling import batches
 from replication.boosting.multiclass import module_classifier
 from replication.datasets import PreparedDataset
-from replication.datasets.loader import to_device_split
+from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.errors import ResultsError
 from replication.files import read_csv
 from replication.models.hypothesis import HypothesisFactory
 from replication.models.resnet import ResNet
-from replication.training.runs import load_model, load_tensors, read_description
+from replication.training.runs import load_network, load_tensors, read_description
 from replication.training.seeds import stream_seed
 
 _BATCH = 500
@@ -49,6 +51,37 @@ def hypothesis_outputs(
         yield torch.softmax(auxiliary(g).double(), 1)
 
 
+@attrs.frozen(eq=False)
+class Hypotheses:
+    """The hypothesis modules of a BoostResNet run, as they were when each round ended, with their alphas."""
+
+    network: ResNet
+    factory: HypothesisFactory
+    states: dict[str, Tensor]
+    alphas: list[float]
+
+    def outputs(self, images: Tensor) -> Iterator[Tensor]:
+        """o_1(x), o_2(x), ... (N, C) of normalised images."""
+        return hypothesis_outputs(self.network, self.factory, self.states, images)
+
+    @torch.no_grad()
+    def split_outputs(self, split: DeviceSplit, batch_size: int) -> list[Tensor]:
+        """o_1, o_2, ... on a whole split, (N, C) each, float64."""
+        parts = [list(self.outputs(images)) for images, _ in batches(split, batch_size)]
+        return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
+
+
+def load_hypotheses(folder: Path, device: torch.device | str = "cpu") -> Hypotheses:
+    """The hypothesis modules of a run directory; ResultsError where it is missing or damaged."""
+    description = read_description(folder)
+    network = load_network(folder).to(device)
+    factory = HypothesisFactory(
+        network, description["config"]["boostresnet"]["auxiliary"], stream_seed(description["seed"], "auxiliary")
+    )
+    alphas = [float(row["alpha"]) for row in read_csv(folder / "rounds.csv")]
+    return Hypotheses(network, factory, load_tensors(folder / "auxiliary.safetensors"), alphas)
+
+
 @torch.no_grad()
 def lemma_3_2_difference(folder: Path, data: PreparedDataset, split: str = "test") -> float:
     """Largest |F(x) - (1 / alpha_{T+1}) sum_t h_t(x)| over a split and all classes (Lemma 3.2).
@@ -57,23 +90,14 @@ def lemma_3_2_difference(folder: Path, data: PreparedDataset, split: str = "test
     outputs, the auxiliary classifiers and the alphas that the rounds left. Logits are float32, everything after them
     float64.
     """
-    description = read_description(folder)
-    network = load_model(folder)
-    factory = HypothesisFactory(
-        network, description["config"]["boostresnet"]["auxiliary"], stream_seed(description["seed"], "auxiliary")
-    )
-    states = load_tensors(folder / "auxiliary.safetensors")
-    alphas = [float(row["alpha"]) for row in read_csv(folder / "rounds.csv")]
-    inputs = to_device_split(data, split, torch.device("cpu"))
-    largest = 0.0
-    for part in torch.split(torch.arange(len(inputs)), _BATCH):
-        images = inputs.normalise(inputs.images[part])
-        total = torch.zeros(len(part), data.num_classes, dtype=torch.float64)
+    hypotheses = load_hypotheses(folder)
+    alphas, largest = hypotheses.alphas, 0.0
+    for images, _ in batches(to_device_split(data, split, "cpu"), _BATCH):
+        total = torch.zeros(len(images), data.num_classes, dtype=torch.float64)
         previous, previous_alpha = torch.zeros_like(total), 0.0
-        outputs = hypothesis_outputs(network, factory, states, images)
-        for output, alpha in zip(outputs, alphas, strict=True):
+        for output, alpha in zip(hypotheses.outputs(images), alphas, strict=True):
             total += module_classifier(output, alpha, previous, previous_alpha)
             previous, previous_alpha = output, alpha
-        network_output = torch.softmax(network(images).double(), 1)
+        network_output = torch.softmax(hypotheses.network(images).double(), 1)
         largest = max(largest, float((network_output - total / alphas[-1]).abs().max()))
     return largest

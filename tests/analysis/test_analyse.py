@@ -1,0 +1,98 @@
+"""The whole analysis on runs that were really trained, in every reading."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from replication.analysis.analyse import TABLES, analyse, rank_correlation
+from replication.analysis.evaluate import evaluate
+from replication.errors import ResultsError
+from replication.files import read_csv, read_json
+from replication.training.train import train
+
+
+@pytest.fixture
+def quick(experiment):
+    """Few draws: what is tested is that everything is there and right, not precise."""
+    analysis = attrs.evolve(experiment.analysis, test_samples=60, random_draws=3, bootstrap=20, probe_samples=150)
+    return attrs.evolve(experiment, analysis=analysis)
+
+
+def tables_of(folder):
+    return {name: read_csv(folder / "analysis" / f"{name}.csv") for name in TABLES}
+
+
+def test_the_analysis_of_a_boostresnet_run_agrees_with_what_the_run_recorded(quick, digits, tmp_path):
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    run = train(quick, digits, "boostresnet", 0, runs)
+    metrics = evaluate(quick, digits, "boostresnet", 0, runs, results)
+    summary = analyse(quick, digits, "boostresnet", 0, runs, results)
+    folder = results / "digits/boostresnet/seed0"
+    assert read_json(folder / "analysis.json") == summary
+    assert read_json(folder / "metrics.json") == metrics, "both stages publish into one folder"
+    tables, rounds = tables_of(folder), read_csv(run / "rounds.csv")
+    assert len(tables["theory"]) == len(rounds) == 5
+    for row, recorded in zip(tables["theory"], rounds, strict=True):
+        for key in ("edge", "gamma", "covariance", "train_error"):
+            assert float(row[key]) == pytest.approx(float(recorded[key]), rel=1e-4, abs=1e-6), key
+        assert float(row["bound_product"]) == pytest.approx(float(recorded["bound"]), rel=1e-4)
+    assert summary["theory"]["lemma_3_2_max_difference"] == metrics["lemma_3_2_max_difference"] < 1e-6
+    last = tables["modules"][-1]
+    assert float(last["test_accuracy"]) == pytest.approx(metrics["test_accuracy"])
+    assert float(last["train_accuracy"]) == pytest.approx(metrics["train_accuracy"])
+    at_zero = [row for row in tables["margins"] if row["split"] == "test" and row["margin"] == "0.0"]
+    assert [int(row["block"]) for row in at_zero] == [0, 1, 2, 3, 4]
+    assert float(at_zero[-1]["cumulative"]) == pytest.approx(1 - metrics["test_accuracy"], abs=1e-9)
+    assert summary["settings"] == {
+        "train_images": 150, "validation_images": 60, "test_images": 60, "random_draws": 3, "bootstrap": 20,
+    }  # fmt: skip
+    again = analyse(quick, digits, "boostresnet", 0, runs, tmp_path / "again")
+    assert again == summary, "only what the seed determines"
+    assert tables_of(tmp_path / "again/digits/boostresnet/seed0") == tables
+
+
+@pytest.mark.parametrize("reading", ["released", "paper-text", "mlp"])
+@pytest.mark.parametrize("method", ["boostresnet", "e2e"])
+def test_every_reading_is_analysed(quick, digits, tmp_path, reading, method):
+    changed = attrs.evolve(quick, model=attrs.evolve(quick.model, reading=reading, width=5))
+    train(changed, digits, method, 0, tmp_path / "runs")
+    summary = analyse(changed, digits, method, 0, tmp_path / "runs", tmp_path / "results")
+    tables = tables_of(tmp_path / "results/digits" / method / "seed0")
+    assert len(tables["deletions"]) == 4 == summary["alignment"]["blocks"] == summary["paths"]["blocks"]
+    assert [int(row["length"]) for row in tables["paths"]] == [0, 1, 2, 3, 4]
+    assert sum(float(row["share"]) for row in tables["paths"]) == pytest.approx(1)
+    assert len(tables["modules"]) == 4 + (reading != "mlp")
+    assert (summary["theory"] is None) == (method == "e2e")
+    assert bool(tables["theory"]) == (method == "boostresnet")
+    assert (summary["swaps"] is None) == (not tables["swaps"])
+    assert 0 <= summary["lesions"]["error"] <= 1
+    for row in (*tables["deletions"], *tables["lesions"], *tables["swaps"]):
+        assert 0 <= float(row["error"]) <= 1
+
+
+def test_ensembles_have_margins_and_binary_boosting_everything(quick, digits, tmp_path):
+    for method in ("adaboost-mm", "gradient-boosting", "boostresnet-binary"):
+        train(quick, digits, method, 0, tmp_path / "runs")
+        summary = analyse(quick, digits, method, 0, tmp_path / "runs", tmp_path / "results")
+        tables = tables_of(tmp_path / "results/digits" / method / "seed0")
+        metrics = evaluate(quick, digits, method, 0, tmp_path / "runs", tmp_path / "results")
+        margins = [float(row["cumulative"]) for row in tables["margins"]]
+        assert margins and all(0 <= fraction <= 1 for fraction in margins)
+        assert summary["margins"]["test"]["nonpositive"] >= 1 - metrics["test_accuracy"] - 1e-9
+        assert ("lesions" in summary) == (method == "boostresnet-binary") == bool(tables["theory"])
+
+
+def test_a_run_that_is_not_there_or_of_other_data_is_refused(quick, digits, tmp_path):
+    with pytest.raises(ResultsError, match="no finished run"):
+        analyse(quick, digits, "e2e", 0, tmp_path / "runs", tmp_path / "results")
+    train(quick, digits, "e2e", 0, tmp_path / "runs")
+    with pytest.raises(ResultsError, match="other data"):
+        analyse(quick, attrs.evolve(digits, content_hash="0"), "e2e", 0, tmp_path / "runs", tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_rank_correlation_that_is_not_defined_is_none():
+    assert rank_correlation([1, 2, 3], [5.0, 5.0, 5.0]) is None
+    assert rank_correlation([1], [2.0]) is None
+    assert rank_correlation([1, 2, 3], [3.0, 2.0, 1.0]) == pytest.approx(-1.0)
