@@ -1,0 +1,114 @@
+"""What BoostResNet is timed against: plain end-to-end loops and the released code's way of an update."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torchvision import transforms
+
+from replication.analysis.measure import Action
+from replication.config import Experiment
+from replication.datasets import PreparedDataset
+from replication.datasets.loader import to_device_split
+from replication.models import ResNet, build_network
+from replication.models.hypothesis import HypothesisFactory
+
+Draw = Callable[[], tuple[Tensor, Tensor]]
+
+
+def plain_end_to_end_update(experiment: Experiment, data: PreparedDataset, device: torch.device) -> Action:
+    """One end-to-end update as most would write it first: eager, contiguous, unfused, on a batch that lies ready."""
+    network = _network(experiment, data, device)
+    batch = _ready_batch(experiment, data, device)
+    return _plain_update(network, list(network.parameters()), experiment, lambda: batch)
+
+
+def dataloader_update(experiment: Experiment, data: PreparedDataset, device: torch.device) -> Action:
+    """The same with batches from a DataLoader with two workers and torchvision's transforms of PIL images."""
+    network = _network(experiment, data, device)
+    batches = _dataloader_batches(experiment, data)
+
+    def draw() -> tuple[Tensor, Tensor]:
+        images, labels = next(batches)
+        return images.to(device), labels.to(device)
+
+    return _plain_update(network, list(network.parameters()), experiment, draw)
+
+
+def as_released_update(experiment: Experiment, data: PreparedDataset, block: int, device: torch.device) -> Action:
+    """One update of `block` the released code's way.
+
+    The prefix runs in training mode and inside autograd, its gradients are computed and thrown away, and a test batch
+    goes through the network after every update.
+    """
+    network = _network(experiment, data, device)
+    hypothesis = HypothesisFactory(network, experiment.boostresnet.auxiliary, 0).hypothesis(block)
+    batch, prefix = _ready_batch(experiment, data, device), list(network.rounds[:block])
+    whole = nn.Sequential(*prefix, hypothesis)
+    if network.flatten:
+        whole.insert(0, nn.Flatten())
+    update = _plain_update(whole, list(hypothesis.parameters()), experiment, lambda: batch)
+
+    def action() -> None:
+        update()
+        for module in prefix:
+            module.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            whole(batch[0])
+
+    return action
+
+
+def _network(experiment: Experiment, data: PreparedDataset, device: torch.device) -> ResNet:
+    return build_network(experiment.model, data.image_shape, data.num_classes, seed=0).to(device)
+
+
+def _ready_batch(experiment: Experiment, data: PreparedDataset, device: torch.device) -> tuple[Tensor, Tensor]:
+    split, size = to_device_split(data, "train", device), experiment.optimizer.batch_size
+    return split.normalise(split.images[:size]), split.labels[:size]
+
+
+def _plain_update(model: nn.Module, parameters: list[nn.Parameter], experiment: Experiment, draw: Draw) -> Action:
+    params = experiment.optimizer
+    optimizer = torch.optim.Adam(parameters, lr=params.learning_rate)
+
+    def action() -> None:
+        model.train()
+        inputs, labels = draw()
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+        if params.gradient_clamp is not None:
+            nn.utils.clip_grad_value_(parameters, params.gradient_clamp)
+        optimizer.step()
+
+    return action
+
+
+class _PILDataset(Dataset[tuple[Tensor, int]]):
+    def __init__(self, experiment: Experiment, data: PreparedDataset) -> None:
+        self._images, self._labels = torch.from_numpy(data.images["train"]), data.labels["train"]
+        steps: list[Callable[..., object]] = [transforms.ToPILImage()]
+        if experiment.augmentation.crop_padding:
+            steps.append(transforms.RandomCrop(data.image_shape[1:], padding=experiment.augmentation.crop_padding))
+        if experiment.augmentation.flip:
+            steps.append(transforms.RandomHorizontalFlip())
+        self._transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(data.mean, data.std)])
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._transform(self._images[index]), int(self._labels[index])
+
+
+def _dataloader_batches(experiment: Experiment, data: PreparedDataset) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches without end, drawn with replacement, from two workers."""
+    dataset, size = _PILDataset(experiment, data), experiment.optimizer.batch_size
+    while True:
+        sampler = RandomSampler(dataset, replacement=True, num_samples=100 * size)
+        loader = DataLoader(dataset, batch_size=size, sampler=sampler, num_workers=2, pin_memory=False)
+        yield from itertools.islice(loader, 100)
