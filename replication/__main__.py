@@ -53,11 +53,12 @@ def train(
     """Train a method on a dataset and write runs/DATASET/METHOD/seedN."""
     from replication import tracking
     from replication.datasets import load_prepared
-    from replication.training.train import describe_start
-    from replication.training.train import train as train_run
+    from replication.training import interruption
+    from replication.training.train import describe_start, train as train_run
 
     experiment = _experiment(dataset, params, device)
     data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    interruption.listen()
     with tracking.open_tracker(describe_start(experiment, data, method, seed), enabled=track) as tracker:
         folder = train_run(experiment, data, method, seed, RUNS, (tracker.log, _print_progress))
         tracker.finish(folder)
@@ -75,6 +76,41 @@ def evaluate(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = 
     metrics = evaluate_run(experiment, data, method, seed, RUNS, RESULTS)
     accuracies = ", ".join(f"{split} {metrics[f'{split}_accuracy']:.4f}" for split in ("train", "validation", "test"))
     print(f"{dataset} {method} seed {seed}: accuracy {accuracies}; {_copy(metrics['official_data'])}")
+
+
+@app.command()
+def analyse(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = PARAMS, device: Device = "") -> None:
+    """Hold a run against the theory, and take it apart: margins, probes, deleted and reordered blocks, paths."""
+    from replication.analysis.analyse import analyse as analyse_run
+    from replication.datasets import load_prepared
+
+    experiment = _experiment(dataset, params, device)
+    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    analyse_run(experiment, data, method, seed, RUNS, RESULTS)
+    print(f"wrote {RESULTS / dataset / method}/seed{seed}/analysis.json")
+
+
+@app.command()
+def claims(dataset: Dataset) -> None:
+    """Judge the paper's claims, and ours, by the criteria fixed beforehand."""
+    from collections import Counter
+
+    from replication.report.claims import write_claims
+
+    verdicts = write_claims(dataset, RESULTS, RESULTS / dataset / "claims.json")
+    print(f"{dataset}: " + ", ".join(f"{n} {verdict}" for verdict, n in Counter(v.verdict for v in verdicts).items()))
+
+
+@app.command()
+def cost(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None:
+    """Time updates and count their memory, against end-to-end training and the released code's way."""
+    from replication.analysis.cost import measure_cost
+    from replication.datasets import load_prepared
+
+    experiment = _experiment(dataset, params, device)
+    measured = measure_cost(experiment, load_prepared(PREPARED / f"{dataset}.safetensors"), RESULTS)
+    for name, ratio in measured["ratios"].items():
+        print(f"{name:40} {ratio:8.3f}")
 
 
 @app.command()
