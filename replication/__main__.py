@@ -59,6 +59,9 @@ def train(
     experiment = _experiment(dataset, params, device)
     data = load_prepared(PREPARED / f"{dataset}.safetensors")
     interruption.listen()
+    if int(os.environ.get("RANK", "0")) > 0:  # beside the first of torchrun's processes, which speaks for all
+        train_run(experiment, data, method, seed, RUNS)
+        return
     with tracking.open_tracker(describe_start(experiment, data, method, seed), enabled=track) as tracker:
         folder = train_run(experiment, data, method, seed, RUNS, (tracker.log, _print_progress))
         tracker.finish(folder)

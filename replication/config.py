@@ -80,6 +80,7 @@ class DataParams:
 class AugmentationParams:
     crop_padding: int = attrs.field(validator=_between(0, 64))
     flip: bool
+    cached_views: int = attrs.field(validator=_between(0, 1000))
 
     @property
     def active(self) -> bool:
@@ -175,6 +176,7 @@ class RuntimeParams:
     device: str = attrs.field(validator=_device)
     threads: int = attrs.field(validator=_between(1, 1024))
     fast: bool
+    precision: str = attrs.field(validator=_one_of("auto", "float32", "bfloat16"))
     feature_precision: str = attrs.field(validator=_one_of("float32", "float16"))
     memory_limit_gib: float = attrs.field(validator=_between(0, 10**6))
     host_limit_gib: float = attrs.field(validator=_between(0, 10**6))

@@ -70,8 +70,7 @@ class Bench:
 
     def update(self, model: nn.Module, loss: nn.Module, batches: Callable[[], Any]) -> Action:
         """One update of `model` as training makes it."""
-        fast = self.experiment.runtime.fast
-        loop = UpdateLoop(model, loss, batches, self.experiment.optimizer, fast=fast)
+        loop = UpdateLoop(model, loss, batches, self.experiment.optimizer, self.experiment.runtime)
         return lambda: loop.run(1)
 
     def end_to_end(self) -> Action:

@@ -98,12 +98,14 @@ class BoostResNetTrainer:
     def train_round(self, block: int) -> None:
         """One round: the oracle, its statistics, and the block's way into the frozen prefix."""
         hypothesis = self.hypotheses.hypothesis(block)
+        self.batches.draw_views()
         loop = self._loop or self._new_loop(hypothesis)
         outputs, statistics, moved_on = self._run_oracle(hypothesis, block, loop)
         self.state.advance(outputs, statistics)
         self._record_round(block, statistics, moved_on)
         self._keep_auxiliary(hypothesis, block)
         self._freeze(hypothesis.block)
+        self.batches.drop_views()
         self._loop, self._done = None, 0
         self.session.checkpoints.visit(self.updates, self._snapshot, end_of_block=True)
 
@@ -116,7 +118,7 @@ class BoostResNetTrainer:
         """A fresh Adam per block, as the released code has it."""
         experiment = self.session.experiment
         loss = self.algorithm.oracle_loss().to(self.session.device)
-        return UpdateLoop(hypothesis, loss, self.batches, experiment.optimizer, fast=experiment.runtime.fast)
+        return UpdateLoop(hypothesis, loss, self.batches, experiment.optimizer, experiment.runtime)
 
     def _run_oracle(
         self, hypothesis: HypothesisModule, block: int, loop: UpdateLoop

@@ -24,6 +24,7 @@ from torch import Tensor
 from replication.config import CheckpointParams
 from replication.files import atomic_path
 from replication.training import interruption
+from replication.training.distributed import agree, rank
 
 _KEPT = 2
 _METADATA = "state"
@@ -94,9 +95,11 @@ class Checkpoints:
         """
         minutes = (time.monotonic() - self._last_time) / 60
         due = updates - self._last_updates >= self._params.updates or minutes >= self._params.minutes
-        asked = interruption.asked_to_stop()
-        if self._folder is not None and (due or end_of_block or asked):
-            self._save(self._folder, updates, take())
+        asked = agree(interruption.asked_to_stop() or 0)
+        if end_of_block or asked or agree(int(due)):
+            if self._folder is not None and rank() == 0:
+                self._save(self._folder, updates, take())
+            self._last_updates, self._last_time = updates, time.monotonic()
         if asked:
             raise interruption.Interrupted(asked, updates, saved=self._folder is not None)
 
@@ -128,7 +131,6 @@ class Checkpoints:
             stream.write(content)
         for old in _files(folder)[:-_KEPT]:
             old.unlink(missing_ok=True)
-        self._last_updates, self._last_time = updates, time.monotonic()
 
 
 def _files(folder: Path | None) -> list[Path]:

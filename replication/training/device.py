@@ -30,6 +30,8 @@ def choose_device(runtime: RuntimeParams) -> torch.device:
     name = runtime.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:  # one process per GPU, as torchrun starts them
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(name)
     if device.type == "cuda":
         if not torch.cuda.is_available():

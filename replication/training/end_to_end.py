@@ -33,7 +33,7 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
         session.seed,
         phase=int(done > 0),
     )
-    loop = UpdateLoop(network, nn.CrossEntropyLoss(), batches, experiment.optimizer, fast=experiment.runtime.fast)
+    loop = UpdateLoop(network, nn.CrossEntropyLoss(), batches, experiment.optimizer, experiment.runtime)
     curves = session.curve_features(images)
     interval, end = experiment.scaled(experiment.evaluation.interval), done + updates
 

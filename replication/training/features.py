@@ -12,15 +12,18 @@ from torch import Tensor, nn
 
 from replication.config import AugmentationParams, RuntimeParams
 from replication.datasets.loader import DeviceSplit, random_crop_flip, sample_with_replacement
+from replication.errors import TrainingError
 from replication.models import ResNet
 from replication.models.ensemble import Ensemble
 from replication.models.folding import fold_batch_norms
 from replication.training.checkpoint import Snapshot
+from replication.training.distributed import share
 from replication.training.seeds import generator
 from replication.training.stores import RowStore, make_store
 from replication.training.update import Batch
 
 SCRATCH = Path("scratch")
+VIEW_CHUNK = 1000
 
 
 class FrozenPrefix:
@@ -61,7 +64,7 @@ class SplitFeatures:
 
     def __init__(self, data: DeviceSplit, prefix: FrozenPrefix, batch_size: int, runtime: RuntimeParams) -> None:
         self.data, self._prefix = data, prefix
-        self._batch_size, self._runtime = batch_size, runtime
+        self._batch_size, self.runtime, self.scratch = batch_size, runtime, SCRATCH
         self.store: RowStore | None = None
 
     def __len__(self) -> int:
@@ -73,24 +76,25 @@ class SplitFeatures:
 
     def chunks(self) -> Iterator[Tensor]:
         """g_t of consecutive examples, at most `batch_size` at a time, in order."""
-        for part in self._parts():
+        for part in self.parts():
             yield self[part]
 
     @torch.no_grad()
     def advance(self) -> None:
         """Follow the prefix after it took one more module: g_t becomes g_{t+1}."""
-        if not self._runtime.fast:
+        if not self.runtime.fast:
             return  # the plain path: from the images, every time
         old, newest = self.store, self._prefix.modules[-1]
         example = self._from_images(slice(0, 1))[0]
         if old is None or not old.fits(len(self), example):
-            self.store = make_store(len(self), example, self._runtime, SCRATCH)
+            self.store = make_store(len(self), example, self.runtime, self.scratch)
         if self.store is None:
             return
-        for part in self._parts():  # in place where old and new are one: a row depends on nothing but itself
+        for part in self.parts():  # in place where old and new are one: a row depends on nothing but itself
             self.store[part] = self._from_images(part) if old is None else newest(old[part])
 
-    def _parts(self) -> Iterator[slice]:
+    def parts(self) -> Iterator[slice]:
+        """Consecutive ranges of examples, at most `batch_size` long."""
         for start in range(0, len(self), self._batch_size):
             yield slice(start, start + self._batch_size)
 
@@ -128,22 +132,60 @@ class BatchSource:
         device = features.data.images.device
         self._order = generator(seed, "batches", device, phase)
         self._crops = generator(seed, "augmentation", device, phase)
+        self._views: RowStore | None = None
+        self._crops_before_views: Tensor | None = None
 
     def snapshot(self) -> Snapshot:
-        """Where the generators are."""
-        return Snapshot({"order": self._order.get_state(), "crops": self._crops.get_state()})
+        """Where the generators are; where that of the crops was before it drew the views that are in use, if any."""
+        crops = self._crops.get_state() if self._crops_before_views is None else self._crops_before_views
+        return Snapshot({"order": self._order.get_state(), "crops": crops})
 
     def restore(self, snapshot: Snapshot) -> None:
         """Draw on from a snapshot."""
         self._order.set_state(snapshot.tensors["order"])
         self._crops.set_state(snapshot.tensors["crops"])
 
+    def draw_views(self) -> None:
+        """For the block about to be trained: draw `augmentation.cached_views` of every image and store their g_t.
+
+        Off (0 views) by default, since an image is then seen in so many variants per block and in no others.
+
+        Raises:
+            TrainingError: there is no room for them.
+        """
+        count, size = self._augmentation.cached_views, len(self._features)
+        if not self._augmentation.active or count == 0:
+            return
+        self._crops_before_views = self._crops.get_state()
+        example = self._prefix(self._augmented(torch.arange(1)))[0]
+        self._views = make_store(count * size, example, self._features.runtime, self._features.scratch)
+        self._crops.set_state(self._crops_before_views)  # the row drawn for its shape does not count
+        if self._views is None:
+            raise TrainingError(
+                f"no room for {count} views of {size:,} images; raise runtime.memory_limit_gib or disk_limit_gib,"
+                " or set augmentation.cached_views to 0"
+            )
+        for start in range(0, count * size, VIEW_CHUNK):
+            rows = torch.arange(start, min(start + VIEW_CHUNK, count * size))
+            self._views[slice(start, start + len(rows))] = self._prefix(self._augmented(rows % size))
+
+    def drop_views(self) -> None:
+        """The block is trained."""
+        self._views = self._crops_before_views = None
+
     def __call__(self) -> Batch:
-        """Inputs (B, ...) and targets (B, ...)."""
-        data = self._features.data
-        index = sample_with_replacement(len(data), self._batch_size, self._order)
+        """Inputs (B, ...), this process's share of the batch, and the targets (B, ...) of the whole batch."""
+        size = len(self._features)
+        if self._views is not None:
+            rows = sample_with_replacement(self._augmentation.cached_views * size, self._batch_size, self._order)
+            return self._views[share(rows)], self.targets[rows % size]
+        index = sample_with_replacement(size, self._batch_size, self._order)
         if not self._augmentation.active:
-            return self._features[index], self.targets[index]
-        images = data.normalise(data.images[index])
-        images = random_crop_flip(images, self._augmentation.crop_padding, self._augmentation.flip, self._crops)
-        return self._prefix(images), self.targets[index]
+            return self._features[share(index)], self.targets[index]
+        return self._prefix(share(self._augmented(index))), self.targets[index]
+
+    def _augmented(self, index: Tensor) -> Tensor:
+        """Normalised images (B, C, H, W), cropped and mirrored at random."""
+        data = self._features.data
+        images = data.normalise(data.images[index.to(data.images.device)])
+        return random_crop_flip(images, self._augmentation.crop_padding, self._augmentation.flip, self._crops)

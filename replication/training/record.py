@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from replication.training.checkpoint import Snapshot
 from replication.training.device import peak_memory
+from replication.training.distributed import rank, world
 from replication.training.features import SplitFeatures
 
 Row = dict[str, Any]
@@ -95,8 +97,22 @@ def predict(model: nn.Module, features: SplitFeatures) -> Tensor:
     """Logits (N, C) of a whole split in evaluation mode; the model's mode is restored."""
     training = model.training
     model.eval()
-    logits = torch.cat([model(chunk) for chunk in features.chunks()])
+    if world() == 1:
+        logits = torch.cat([model(chunk) for chunk in features.chunks()])
+    else:
+        logits = _predict_together(model, features)
     model.train(training)
+    return logits
+
+
+def _predict_together(model: nn.Module, features: SplitFeatures) -> Tensor:
+    """Every process takes its share of the chunks; all get all logits."""
+    example = model(features[slice(0, 1)])
+    logits = example.new_zeros(len(features), *example.shape[1:])
+    for number, part in enumerate(features.parts()):
+        if number % world() == rank():
+            logits[part] = model(features[part])
+    dist.all_reduce(logits)
     return logits
 
 

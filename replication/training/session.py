@@ -10,6 +10,7 @@ from replication.datasets import PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.models import ResNet, build_network
 from replication.training.checkpoint import Checkpoints
+from replication.training.distributed import synchronise_batch_norms
 from replication.training.features import FrozenPrefix, SplitFeatures
 from replication.training.record import Recorder
 from replication.training.seeds import generator, stream_seed
@@ -59,6 +60,7 @@ def open_session(
     starts alike.
     """
     network = build_network(experiment.model, data.image_shape, data.num_classes, stream_seed(seed, "initialisation"))
+    synchronise_batch_norms(network)
     # Channels last, the convolutions of both kinds of device read memory in one run.
     layout = torch.channels_last if experiment.runtime.fast else torch.contiguous_format
     train = to_device_split(data, "train", device)

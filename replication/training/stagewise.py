@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from replication.models.ensemble import Ensemble, build_weak_learner, contribution
 from replication.models.resnet import ResNet
 from replication.training.checkpoint import Snapshot, capture, join, reinstate
+from replication.training.distributed import synchronise_batch_norms
 from replication.training.features import BatchSource
 from replication.training.outcome import Outcome, ensemble_outcome
 from replication.training.record import accuracy_and_loss, predict
@@ -105,8 +106,7 @@ class StagewiseTrainer:
     def _start_round(self, index: int) -> tuple[ResNet, UpdateLoop]:
         experiment, learner = self.session.experiment, self._fresh_learner(index)
         self.batches.targets = self.booster.targets().float()
-        fast = experiment.runtime.fast
-        return learner, UpdateLoop(learner, self.booster.loss(), self.batches, experiment.optimizer, fast=fast)
+        return learner, UpdateLoop(learner, self.booster.loss(), self.batches, experiment.optimizer, experiment.runtime)
 
     def _snapshot(self) -> Snapshot:
         """Everything that the rest of the run depends on, and what is recorded so far."""
@@ -146,6 +146,7 @@ class StagewiseTrainer:
         seed = stream_seed(session.seed, "initialisation", phase=index)
         classes = session.network.head.linear.out_features
         learner = build_weak_learner(session.experiment.model, (channels, height, width), classes, seed)
+        synchronise_batch_norms(learner)
         layout = torch.channels_last if session.experiment.runtime.fast else torch.contiguous_format
         return learner.to(session.device).to(memory_format=layout)
 

@@ -15,6 +15,7 @@ from replication.datasets import PreparedDataset
 from replication.datasets.pairs import data_of_method
 from replication.errors import TrainingError
 from replication.files import sha256
+from replication.training import distributed
 from replication.training.adaboost_mm import train_adaboost_mm
 from replication.training.boostresnet import train_boostresnet
 from replication.training.boostresnet_binary import train_boostresnet_binary
@@ -69,29 +70,50 @@ def train(
     device = choose_device(experiment.runtime)
     data = data_of_method(data, method, experiment.binary)
     folder = run_folder(runs_root, experiment.dataset, method, seed)
-    with exclusive(_lock_file(folder), str(folder)):
-        started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        recorder = Recorder(device, observers)
-        key = run_key(_determines(experiment, data, method, seed, device, runs_root))
-        checkpoints = Checkpoints(SCRATCH / key, experiment.checkpoint)
-        try:
-            session = open_session(experiment, data, seed, device, recorder, checkpoints)
-            outcome = _run_method(session, data, method, runs_root)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise TrainingError(
-                f"out of memory ({str(error).splitlines()[0] if str(error) else 'host'}); lower"
-                " runtime.memory_limit_gib, evaluation.batch_size or optimizer.batch_size"
-            ) from error
-        description = describe_run(experiment, data, method, seed, device)
-        description |= outcome.description | {
-            "model": description["model"] | outcome.description.get("model", {}),
-            "gradient_updates": outcome.updates,
-            "started": started,
-            "wall_seconds": round(recorder.seconds, 3),
-        }
-        write_run(folder, description, recorder, outcome.weights, outcome.auxiliary)
-        checkpoints.clear()
+    distributed.join_group(device.type)
+    try:
+        if distributed.rank() > 0:
+            _train(experiment, data, method, seed, device, runs_root, ())
+        else:
+            with exclusive(_lock_file(folder), str(folder)):
+                _train(experiment, data, method, seed, device, runs_root, observers)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TrainingError(
+            f"out of memory ({str(error).splitlines()[0] if str(error) else 'host'}); lower"
+            " runtime.memory_limit_gib, evaluation.batch_size or optimizer.batch_size"
+        ) from error
+    finally:
+        distributed.leave_group()
     return folder
+
+
+def _train(
+    experiment: Experiment,
+    data: PreparedDataset,
+    method: str,
+    seed: int,
+    device: torch.device,
+    runs_root: Path,
+    observers: tuple[Observer, ...],
+) -> None:
+    started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    recorder = Recorder(device, observers)
+    key = run_key(_determines(experiment, data, method, seed, device, runs_root))
+    checkpoints = Checkpoints(SCRATCH / key, experiment.checkpoint)
+    session = open_session(experiment, data, seed, device, recorder, checkpoints)
+    outcome = _run_method(session, data, method, runs_root)
+    if distributed.rank() > 0:
+        return
+    description = describe_run(experiment, data, method, seed, device)
+    description |= outcome.description | {
+        "model": description["model"] | outcome.description.get("model", {}),
+        "gradient_updates": outcome.updates,
+        "started": started,
+        "wall_seconds": round(recorder.seconds, 3),
+    }
+    folder = run_folder(runs_root, experiment.dataset, method, seed)
+    write_run(folder, description, recorder, outcome.weights, outcome.auxiliary)
+    checkpoints.clear()
 
 
 def _lock_file(folder: Path) -> Path:
@@ -112,6 +134,7 @@ def _determines(
         "seed": seed,
         "device": device.type,
         "versions": describe_versions(),
+        "processes": distributed.world(),
         "start": sha256(start) if method == "boostresnet-refined" and start.is_file() else None,
     }
 
@@ -138,7 +161,7 @@ def describe_run(
         "data": data.describe(),
         "git": describe_git(),
         "versions": describe_versions(),
-        "hardware": describe_hardware(device),
+        "hardware": describe_hardware(device) | {"processes": distributed.world()},
     }
 
 

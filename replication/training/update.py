@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from replication.config import OptimizerParams
+from replication.config import OptimizerParams, RuntimeParams
 from replication.errors import TrainingError
 from replication.training.checkpoint import Snapshot, join
+from replication.training.distributed import gather_rows, sum_gradients, world
 from replication.training.interruption import asked_to_stop
 
 Batch = tuple[Tensor, Tensor]
@@ -23,7 +24,7 @@ class UpdateLoop:
         loss: maps logits and labels to a scalar; its own parameters, if any, are trained along.
         draw: gives the next (inputs, labels).
         params: learning rate and gradient clamp.
-        fast: use Adam's fused kernel.
+        runtime: whether to use Adam's fused kernel, and the precision of the forward pass.
     """
 
     def __init__(
@@ -32,14 +33,16 @@ class UpdateLoop:
         loss: nn.Module,
         draw: Callable[[], Batch],
         params: OptimizerParams,
-        *,
-        fast: bool = True,
+        runtime: RuntimeParams,
     ) -> None:
         self._model, self._loss, self._draw = model, loss, draw
         self._parameters = [parameter for part in (model, loss) for parameter in part.parameters()]
         self._clamp = params.gradient_clamp
         # The fused kernel is one pass over the parameters instead of a dozen; same arithmetic up to rounding.
-        self._optimizer = torch.optim.Adam(self._parameters, lr=params.learning_rate, fused=fast)
+        self._optimizer = torch.optim.Adam(self._parameters, lr=params.learning_rate, fused=runtime.fast)
+        self._autocast = torch.autocast(
+            self._parameters[0].device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16"
+        )
 
     def run(self, updates: int) -> int:
         """Make `updates` gradient updates, fewer if a signal asks to stop.
@@ -52,11 +55,15 @@ class UpdateLoop:
         """
         self._model.train()
         last, made = torch.zeros(()), 0
-        while made < updates and not asked_to_stop():
+        while made < updates and not (asked_to_stop() and world() == 1):  # several processes stop together, later
             inputs, labels = self._draw()
-            last = self._loss(self._model(inputs), labels)
+            with self._autocast:
+                logits = self._model(inputs)
+            # The oracle's loss is a function of the whole batch, not a mean over its parts.
+            last = self._loss(gather_rows(logits.float(), len(labels)), labels)
             self._optimizer.zero_grad(set_to_none=True)
             last.backward()
+            sum_gradients(self._model.parameters())
             if self._clamp is not None:
                 nn.utils.clip_grad_value_(self._parameters, self._clamp)
             self._optimizer.step()

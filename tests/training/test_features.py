@@ -8,10 +8,12 @@ import torch
 
 from replication.config import ModelParams
 from replication.datasets.loader import to_device_split
+from replication.errors import TrainingError
 from replication.models import build_network
 from replication.models.folding import fold_batch_norms
 from replication.training.features import FrozenPrefix, SplitFeatures
 from replication.training.stores import make_store
+from replication.training.train import train
 
 
 @pytest.fixture
@@ -96,3 +98,17 @@ def test_a_disk_without_room_is_no_place(runtime, tmp_path, monkeypatch):
     monkeypatch.setattr("os.posix_fallocate", full)
     assert make_store(10, torch.zeros(7), limits, tmp_path) is None
     assert not list(tmp_path.iterdir())
+
+
+def test_cached_views_are_marked_and_need_room(experiment, digits, tmp_path):
+    augmentation = attrs.evolve(experiment.augmentation, crop_padding=1, cached_views=2)
+    views = attrs.evolve(experiment, augmentation=augmentation)
+    first = train(views, digits, "boostresnet", 0, tmp_path / "a")
+    again = train(views, digits, "boostresnet", 0, tmp_path / "b")
+    exact = attrs.evolve(views, augmentation=attrs.evolve(augmentation, cached_views=0))
+    other = train(exact, digits, "boostresnet", 0, tmp_path / "c")
+    assert (first / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    assert (first / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
+    cramped = attrs.evolve(views, runtime=attrs.evolve(views.runtime, memory_limit_gib=0.0))
+    with pytest.raises(TrainingError, match=r"no room for 2 views of 1,293 images"):
+        train(cramped, digits, "boostresnet", 0, tmp_path / "d")

@@ -58,12 +58,22 @@ def resumable(experiment):
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("auxiliary", ["transition-blocks", "linear"])
-def test_a_run_that_crashes_again_and_again_ends_as_if_it_had_not(resumable, digits, tmp_path, method, auxiliary):
-    if auxiliary == "linear" and not method.startswith("boostresnet"):
-        pytest.skip("has no auxiliary classifier")
-    wanted = attrs.evolve(resumable, boostresnet=attrs.evolve(resumable.boostresnet, auxiliary=auxiliary))
+@pytest.mark.parametrize(
+    ("method", "auxiliary", "views"),
+    [
+        *((method, "transition-blocks", 0) for method in METHODS),
+        ("boostresnet", "linear", 0),
+        ("boostresnet", "transition-blocks", 2),
+    ],
+)
+def test_a_run_that_crashes_again_and_again_ends_as_if_it_had_not(
+    resumable, digits, tmp_path, method, auxiliary, views
+):
+    wanted = attrs.evolve(
+        resumable,
+        boostresnet=attrs.evolve(resumable.boostresnet, auxiliary=auxiliary),
+        augmentation=attrs.evolve(resumable.augmentation, cached_views=views),
+    )
     for root in ("whole", "broken"):
         if method == "boostresnet-refined":
             train(wanted, digits, "boostresnet", 0, tmp_path / root)

@@ -28,10 +28,10 @@ class SquareLoss(nn.Module):
 
 
 @pytest.mark.parametrize("clamp", [None, 0.1, 5.0])
-def test_three_updates_are_adam_by_hand_on_clamped_gradients(clamp):
+def test_three_updates_are_adam_by_hand_on_clamped_gradients(clamp, experiment):
     model = Scale()
     batch = (torch.tensor([1.5]), torch.tensor([1.0]))
-    loop = UpdateLoop(model, SquareLoss(), lambda: batch, OptimizerParams(0.01, clamp, 1))
+    loop = UpdateLoop(model, SquareLoss(), lambda: batch, OptimizerParams(0.01, clamp, 1), experiment.runtime)
     w, m, v = 2.0, 0.0, 0.0
     for step in range(1, 4):
         gradient = 2 * (w * 1.5 - 1.0) * 1.5
@@ -43,7 +43,7 @@ def test_three_updates_are_adam_by_hand_on_clamped_gradients(clamp):
         assert model.w.item() == pytest.approx(w, rel=1e-6)
 
 
-def test_the_loss_of_an_oracle_may_have_parameters_of_its_own():
+def test_the_loss_of_an_oracle_may_have_parameters_of_its_own(experiment):
     class Shifted(SquareLoss):
         def __init__(self) -> None:
             super().__init__()
@@ -53,7 +53,8 @@ def test_the_loss_of_an_oracle_may_have_parameters_of_its_own():
             return super().forward(logits + self.shift, labels)
 
     loss = Shifted()
-    UpdateLoop(Scale(), loss, lambda: (torch.ones(1), torch.zeros(1)), OptimizerParams(0.01, None, 1)).run(3)
+    params = OptimizerParams(0.01, None, 1)
+    UpdateLoop(Scale(), loss, lambda: (torch.ones(1), torch.zeros(1)), params, experiment.runtime).run(3)
     assert loss.shift.item() == pytest.approx(-0.03, rel=1e-3)
 
 

@@ -1,0 +1,68 @@
+"""Several processes against one: real processes over gloo, the same global batch, the same weights up to rounding."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from replication.datasets.prepared import save_prepared
+from replication.files import read_csv, read_json
+from replication.training import distributed
+from replication.training.runs import load_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def train(workspace: Path, method: str, processes: int) -> Path:
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [*launcher, "-m", "replication", "train", "digits", method, "--no-track"]
+    answer = subprocess.run(command, cwd=workspace, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.count("wrote runs/") == 1  # one process speaks
+    return workspace / "runs/digits" / method / "seed0"
+
+
+@pytest.fixture
+def workspaces(tmp_path, digits):
+    parameters = (ROOT / "params.yaml").read_text()
+    for before, after in (
+        ("budget: 0.005", "budget: 0.0004"),
+        ("threads: 2", "threads: 1"),
+        ("batch_size: 100 ", "batch_size: 33 "),  # not to be divided evenly
+        ("blocks: 6, width: 16", "blocks: 3, width: 4"),
+        ("oracle_loss: exp_cross_entropy ", "oracle_loss: exponential "),
+    ):
+        assert before in parameters
+        parameters = parameters.replace(before, after)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "params.yaml").write_text(parameters)
+        save_prepared(digits, tmp_path / name / "data/prepared/digits.safetensors")
+    return tmp_path / "one", tmp_path / "two"
+
+
+@pytest.mark.parametrize("method", ["boostresnet", "e2e"])
+def test_two_processes_train_what_one_trains(workspaces, method):
+    one, two = (train(workspace, method, processes) for workspace, processes in zip(workspaces, (1, 2), strict=True))
+    ours, theirs = load_model(two).state_dict(), load_model(one).state_dict()
+    for name, value in theirs.items():
+        difference = (ours[name] - value).float().norm() / value.float().norm().clamp(min=1e-3)
+        assert difference < 1e-4, name
+    assert read_json(two / "run.json")["hardware"]["processes"] == 2
+    for our_row, their_row in zip(read_csv(two / "rounds.csv"), read_csv(one / "rounds.csv"), strict=True):
+        assert float(our_row["edge"]) == pytest.approx(float(their_row["edge"]), rel=1e-4)
+
+
+def test_alone_every_collective_is_the_identity():
+    rows = torch.randn(5, 3, requires_grad=True)
+    assert distributed.share(rows) is rows
+    assert distributed.gather_rows(rows, 5) is rows
+    assert (distributed.world(), distributed.rank(), distributed.agree(7)) == (1, 0, 7)
