@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from replication import memory
 from replication.config import DATASETS, Experiment, load_experiment
 from replication.errors import ReplicationError, ResultsError
 
@@ -160,6 +161,21 @@ def readme(check: Annotated[bool, typer.Option("--check", help="Only say whether
         raise ResultsError("the table in README.md is not that of results/; run `python -m replication readme`")
 
 
+@app.command()
+def adopt(
+    folders: Annotated[list[Path], typer.Argument(help="run directories, copied from where they were trained")],
+    params: Params = PARAMS,
+) -> None:
+    """Take in runs trained elsewhere: check them, put them under runs/, record them in dvc.lock and MLflow."""
+    from replication import adopt as adoption, tracking
+
+    for folder in folders:
+        target, stage = adoption.adopt(folder, params, PREPARED, RUNS)
+        adoption.record(stage)
+        print(f"{folder}: adopted as {target} ({stage})")
+    tracking.try_log_runs(RUNS, RESULTS)
+
+
 @app.command("log-runs")
 def log_runs() -> None:
     """Import every finished run directory into MLflow; doing it again changes nothing."""
@@ -225,6 +241,16 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output went away (as in `| head`): not an error, but nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, MemoryError, RuntimeError, ImportError) as error:
+        # The machine's doing, wherever it struck; what is none of it is a mistake of ours and keeps its traceback.
+        if memory.ran_out(error):
+            line = memory.explain(error)
+        elif isinstance(error, OSError):
+            line = f"the system refused ({error}); check the path, its permissions and the room on the disk"
+        else:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
