@@ -95,6 +95,21 @@ def analyse(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = P
 
 
 @app.command()
+def depth(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None:
+    """Compare accuracy against depth: BoostResNet's rounds, and end-to-end training anew at every depth (Figure 2)."""
+    from replication.config import load_lists
+    from replication.datasets import load_prepared
+    from replication.depth import measure_depth
+    from replication.training import interruption
+
+    experiment = _experiment(dataset, params, device)
+    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    interruption.listen()
+    rows = measure_depth(experiment, data, load_lists(params).seeds, RUNS, RESULTS)
+    print(f"wrote {RESULTS / dataset / 'depth.csv'}: {len(rows)} rows")
+
+
+@app.command()
 def claims(dataset: Dataset) -> None:
     """Judge the paper's claims, and ours, by the criteria fixed beforehand."""
     from collections import Counter

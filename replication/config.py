@@ -8,6 +8,7 @@ else).
 from __future__ import annotations
 
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -31,8 +32,14 @@ METHODS = (
 )
 READINGS = ("released", "paper-text", "mlp")
 ORACLE_LOSSES = ("exp_cross_entropy", "exponential")
-COMMON = ("analysis", "checkpoint", "cost")  # sections of params.yaml that no dataset overrides
+COMMON = ("analysis", "checkpoint", "cost", "depth")  # sections of params.yaml that no dataset overrides
 AUXILIARIES = ("transition-blocks", "linear")
+
+# What PyYAML lets through when a scalar does not have the form that its tag demands, as in `!!bool maybe`.
+_YAML_MISTAKES = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, RecursionError)
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, 60, 60
 
 T = TypeVar("T")
 
@@ -164,6 +171,13 @@ class CostParams:
 
 
 @attrs.frozen
+class DepthParams:
+    """Depths at which accuracy is compared; changes no other run."""
+
+    blocks: tuple[int, ...]
+
+
+@attrs.frozen
 class CheckpointParams:
     """How often a run saves its state."""
 
@@ -202,6 +216,7 @@ class Experiment:
     evaluation: EvaluationParams
     analysis: AnalysisParams
     cost: CostParams
+    depth: DepthParams
     checkpoint: CheckpointParams
     runtime: RuntimeParams
 
@@ -235,7 +250,9 @@ def load_experiment(dataset: str, path: Path = Path("params.yaml")) -> Experimen
     experiments = _mapping(document["experiments"], "experiments")
     for name in experiments:
         if name not in DATASETS:
-            raise ConfigError(f"{path}: unknown dataset 'experiments.{name}'; known are {', '.join(DATASETS)}")
+            raise ConfigError(
+                f"{path}: unknown dataset {_shown(f'experiments.{name}')}; known are {', '.join(DATASETS)}"
+            )
     defaults = _mapping(document["defaults"], "defaults")
     overrides = _mapping(experiments.get(dataset) or {}, f"experiments.{dataset}")
     # On their own first: a mistake in the defaults is one even where this dataset overrides it.
@@ -261,18 +278,22 @@ def load_lists(path: Path = Path("params.yaml")) -> Lists:
     document = _read(path)
     methods = _mapping(document["methods"], f"{path}: methods")
     if set(methods) != {"from_scratch", "refined", "all", "analysed"}:
-        found = ", ".join(methods)
+        found = ", ".join(map(_shown, methods))
         raise ConfigError(f"{path}: methods must hold from_scratch, refined, all and analysed, got {found}")
     for key, values in methods.items():
         _names(values, METHODS, f"{path}: methods.{key}")
     if sorted(methods["all"]) != sorted([*methods["from_scratch"], *methods["refined"]]):
         raise ConfigError(f"{path}: methods.all must name the methods of from_scratch and refined together")
     seeds = document["seeds"]
-    if not isinstance(seeds, list) or not seeds or len(set(map(repr, seeds))) != len(seeds):
-        raise ConfigError(f"{path}: seeds must be a list of different whole numbers, got {seeds!r:.60}")
+    wrong = f"{path}: seeds must be a list of different whole numbers, got {_shown(seeds)}"
+    if not isinstance(seeds, list) or not seeds:
+        raise ConfigError(wrong)
     for seed in seeds:
         if type(seed) is not int or not 0 <= seed < 2**32:
-            raise ConfigError(f"{path}: seeds: {seed!r:.60} is no seed; use whole numbers from 0 to {2**32 - 1}")
+            raise ConfigError(f"{path}: seeds: {_shown(seed)} is no seed; use whole numbers from 0 to {2**32 - 1}")
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(wrong)
+    _names(document["depth_of"], DATASETS, f"{path}: depth_of")
     return Lists(
         datasets=_names(document["datasets"], DATASETS, f"{path}: datasets"),
         methods=tuple(methods["all"]),
@@ -281,11 +302,14 @@ def load_lists(path: Path = Path("params.yaml")) -> Lists:
 
 
 def _names(values: Any, allowed: tuple[str, ...], where: str) -> tuple[str, ...]:
-    if not isinstance(values, list) or len(set(map(repr, values))) != len(values):
-        raise ConfigError(f"{where} must be a list of different names, got {values!r:.60}")
+    wrong = f"{where} must be a list of different names, got {_shown(values)}"
+    if not isinstance(values, list):
+        raise ConfigError(wrong)
     for value in values:
         if value not in allowed:
-            raise ConfigError(f"{where}: unknown name {value!r:.60}; known are {', '.join(allowed)}")
+            raise ConfigError(f"{where}: unknown name {_shown(value)}; known are {', '.join(allowed)}")
+    if len(set(values)) != len(values):
+        raise ConfigError(wrong)
     return tuple(values)
 
 
@@ -296,20 +320,25 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"cannot read {path}: {error.strerror}; run from the repository root or pass --params"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, *_YAML_MISTAKES) as error:
+        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split()):.200}") from error
     document = _mapping(document, str(path))
-    expected = {"defaults", "experiments", "datasets", "methods", "seeds", *COMMON}
+    expected = {"defaults", "experiments", "datasets", "depth_of", "methods", "seeds", *COMMON}
     if set(document) != expected:
         missing, unknown = sorted(expected - set(document)), sorted(map(str, set(document) - expected))
-        problem = f"missing section '{missing[0]}'" if missing else f"unknown section '{unknown[0]}'"
+        problem = f"missing section '{missing[0]}'" if missing else f"unknown section {_shown(unknown[0])}"
         raise ConfigError(f"{path}: {problem}; the sections are {', '.join(sorted(expected))}")
     return document
 
 
+def _shown(value: Any) -> str:
+    """A value as an error shows it: in one line, and cheaply, since with aliases a few lines of YAML grow for ever."""
+    return _SHORT.repr(value)
+
+
 def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ConfigError(f"{where}: must be a section of named values, got {value!r:.60}")
+        raise ConfigError(f"{where}: must be a section of named values, got {_shown(value)}")
     return value
 
 
@@ -331,7 +360,7 @@ def _structure(cls: type[T], values: Any, where: str) -> T:
     fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise ConfigError(f"unknown parameter '{prefix}{key}'; known here are {', '.join(fields)}")
+            raise ConfigError(f"unknown parameter {_shown(prefix + key)}; known here are {', '.join(fields)}")
     hints = typing.get_type_hints(cls)
     arguments = {}
     for name, field in fields.items():
@@ -342,7 +371,7 @@ def _structure(cls: type[T], values: Any, where: str) -> T:
             if field.validator is not None:
                 field.validator(None, field, arguments[name])
         except ValueError as error:
-            raise ConfigError(f"{prefix}{name} {error}, got {values[name]!r:.60}") from None
+            raise ConfigError(f"{prefix}{name} {error}, got {_shown(values[name])}") from None
     return cls(**arguments)
 
 
@@ -351,7 +380,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return _structure(hint, value, where)
     if hint == tuple[int, ...]:
         if not isinstance(value, list | tuple) or not value or any(type(item) is not int or item < 1 for item in value):
-            raise ConfigError(f"{where} must be a list of whole numbers from 1 on, got {value!r:.60}")
+            raise ConfigError(f"{where} must be a list of whole numbers from 1 on, got {_shown(value)}")
         return tuple(value)
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in allowed:
@@ -360,5 +389,5 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if type(value) not in allowed:  # type(), not isinstance: True is an int to Python, not to a reader of params.yaml
         names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in allowed)
-        raise ConfigError(f"{where} must be {names}, got {value!r:.60}")
+        raise ConfigError(f"{where} must be {names}, got {_shown(value)}")
     return value

@@ -1,0 +1,111 @@
+"""Accuracy against depth (the paper's Figure 2, MLP-ResNet on MNIST): does end-to-end training suffer from depth?
+
+One BoostResNet run gives every depth: what its first t rounds leave, with their auxiliary classifier, is BoostResNet of
+depth t. End-to-end training starts anew at every depth, for as many gradient updates as BoostResNet took to get there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from replication.analysis.evaluate import evaluate
+from replication.config import Experiment, LengthParams
+from replication.datasets import PreparedDataset
+from replication.errors import ConfigError, ResultsError
+from replication.files import read_csv, write_csv
+from replication.training.runs import read_description, run_folder
+from replication.training.train import train
+
+COLUMNS = ("method", "depth", "seed", "gradient_updates", "train_accuracy", "test_accuracy", "budget", "official_data")
+
+
+def measure_depth(
+    experiment: Experiment,
+    data: PreparedDataset,
+    seeds: tuple[int, ...],
+    runs_root: Path = Path("runs"),
+    results_root: Path = Path("results"),
+    scratch: Path = Path("scratch/depth"),
+) -> list[dict[str, Any]]:
+    """Write `results_root`/DATASET/depth.csv from the BoostResNet runs there are and end-to-end runs made here.
+
+    The end-to-end runs are kept in `scratch`, so that an interrupted call goes on; those of other parameters are not
+    taken for them.
+
+    Raises:
+        ConfigError: the reading has a stem or stages.
+        ResultsError: BoostResNet was not run under one of the seeds, or without test curve.
+    """
+    if experiment.model.reading != "mlp":
+        raise ConfigError("accuracy against depth needs model.reading mlp: only there are the first blocks a network")
+    rows = [row for seed in seeds for row in _boostresnet_rows(experiment, data, seed, runs_root)]
+    for depth in experiment.depth.blocks:
+        rows += [_end_to_end_row(experiment, data, depth, seed, scratch) for seed in seeds]
+    write_csv(results_root / data.name / "depth.csv", COLUMNS, rows)
+    return rows
+
+
+def _boostresnet_rows(
+    experiment: Experiment, data: PreparedDataset, seed: int, runs_root: Path
+) -> Iterator[dict[str, Any]]:
+    folder = run_folder(runs_root, data.name, "boostresnet", seed)
+    if read_description(folder)["data"]["content_hash"] != data.content_hash:
+        raise ResultsError(f"{folder} was trained on other data; train it again")
+    rounds = read_csv(folder / "rounds.csv")
+    if len(rounds) < max(experiment.depth.blocks):
+        raise ResultsError(f"{folder} has {len(rounds)} blocks, depth.blocks asks for {max(experiment.depth.blocks)}")
+    for depth in experiment.depth.blocks:
+        row = rounds[depth - 1]
+        if not row["test_accuracy"]:
+            raise ResultsError(f"{folder} has no test curve; set evaluation.test_curve and train it again")
+        yield _row(
+            experiment,
+            data,
+            "boostresnet",
+            depth,
+            seed,
+            int(row["cumulative_updates"]),
+            float(row["train_accuracy"]),
+            float(row["test_accuracy"]),
+        )
+
+
+def _end_to_end_row(
+    experiment: Experiment, data: PreparedDataset, depth: int, seed: int, scratch: Path
+) -> dict[str, Any]:
+    shallow = attrs.evolve(experiment, model=attrs.evolve(experiment.model, blocks=depth))
+    # A length before the budget, as in params.yaml.
+    shallow = attrs.evolve(shallow, end_to_end=LengthParams(depth * experiment.boostresnet.updates_per_block))
+    root = scratch / str(depth)
+    folder = run_folder(root, data.name, "e2e", seed)
+    if not _is_finished(folder, shallow, data):
+        train(shallow, data, "e2e", seed, root)
+    metrics = evaluate(shallow, data, "e2e", seed, root, root / "results")
+    accuracies = metrics["train_accuracy"], metrics["test_accuracy"]
+    return _row(experiment, data, "e2e", depth, seed, metrics["gradient_updates"], *accuracies)
+
+
+def _is_finished(folder: Path, experiment: Experiment, data: PreparedDataset) -> bool:
+    if not (folder / "run.json").is_file():
+        return False
+    description = read_description(folder)
+    same_data: bool = description["data"]["content_hash"] == data.content_hash
+    return same_data and bool(description["config"] == experiment.as_dict())
+
+
+def _row(
+    experiment: Experiment,
+    data: PreparedDataset,
+    method: str,
+    depth: int,
+    seed: int,
+    updates: int,
+    train_accuracy: float,
+    test_accuracy: float,
+) -> dict[str, Any]:
+    values = (method, depth, seed, updates, train_accuracy, test_accuracy, experiment.budget, data.official)
+    return dict(zip(COLUMNS, values, strict=True))
