@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from replication.boosting.multiclass import (
-    EDGE_LIMIT,
     cost_matrix,
     covariance,
     edge,
@@ -145,8 +144,9 @@ def bootstrap_intervals(
         share = total[:, :, 1:] / total[:, :, :1]
     edges, mean_a, mean_b, mean_ab = (share[:, :, column] for column in range(4))
     before = np.concatenate([np.full((resamples, 1), initial_edge), edges[:, :-1]], axis=1)
-    before = np.minimum(np.abs(before), EDGE_LIMIT)
-    gains = (edges**2 - before**2) / (1.0 - before**2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left = 1.0 - before**2
+        gains = np.where(left > 0, (edges**2 - before**2) / left, 0.0)
     gammas, covariances = np.sign(gains) * np.sqrt(np.abs(gains)), mean_ab - mean_a * mean_b
     return [
         {

@@ -49,10 +49,10 @@ def edge(costs: Tensor, outputs: Tensor) -> float:
 def weak_learning_gain(next_edge: float, previous_edge: float) -> float:
     """(edge_{t+1}^2 - edge_t^2) / (1 - edge_t^2); the first half of Definition 4.1 asks for at least gamma^2 > 0.
 
-    Both edges are cut at EDGE_LIMIT, as alpha is: beyond it there is nothing left to gain.
+    Zero after a perfect module (edge 1): there is nothing left to gain.
     """
-    following, previous = min(abs(next_edge), EDGE_LIMIT), min(abs(previous_edge), EDGE_LIMIT)
-    return (following**2 - previous**2) / (1.0 - previous**2)
+    left = 1.0 - previous_edge**2
+    return (next_edge**2 - previous_edge**2) / left if left > 0 else 0.0
 
 
 def gamma(gain: float) -> float:

@@ -81,6 +81,14 @@ def test_gamma_keeps_the_sign_of_a_negative_gain():
     assert boosting.gamma(boosting.weak_learning_gain(0.3, 0.5)) == pytest.approx(-math.sqrt(0.16 / 0.75))
 
 
+def test_gains_of_nearly_perfect_modules_still_telescope_and_none_are_invented():
+    edges = [0.0, 0.9, 1 - 3e-7, 1 - 7e-8, 1 - 1e-9]
+    gains = [boosting.weak_learning_gain(after, before) for before, after in itertools.pairwise(edges)]
+    assert all(gain > 0 for gain in gains)
+    assert boosting.error_bound(gains, num_classes=3) == pytest.approx(2 * math.sqrt(1 - edges[-1] ** 2), rel=1e-6)
+    assert boosting.weak_learning_gain(1.0, 1.0) == 0.0
+
+
 def test_alpha_is_finite_for_a_perfect_module_and_odd():
     assert 7 < boosting.alpha(1.0) < 8
     assert boosting.alpha(-0.4) == -boosting.alpha(0.4)
