@@ -94,6 +94,7 @@ def error_bound(gains: list[float], num_classes: int) -> float:
     """Theorem 4.2, multiclass: training error <= (C - 1) * prod_t sqrt(1 - gamma_t^2).
 
     It is a theorem only while both halves of Definition 4.1 hold; a negative gain enters as it is and raises the bound.
+    Where an edge beyond EDGE_LIMIT cuts alpha, it is the bound of the algorithm without the cut.
     """
     return (num_classes - 1) * math.sqrt(math.prod(max(0.0, 1.0 - gain) for gain in gains))
 

@@ -7,11 +7,17 @@ from pathlib import Path
 from replication.config import DATASETS
 from replication.errors import ResultsError
 from replication.files import atomic_path
+from replication.report.analyses import load_analyses
+from replication.report.costs import load_cost
+from replication.report.depth import load_depth
 from replication.report.figures import FIGURES, draw_figures
 from replication.report.macros import latex_numbers
-from replication.report.render import latex_results, latex_rounds
+from replication.report.render import latex_results, latex_rounds, latex_targets
 from replication.report.results import load_results
 from replication.report.tables import results_table, round_rows
+from replication.report.verdicts import latex_claims, load_verdicts
+
+_OPTIONAL = ("rounds.tex", "claims.tex", "cost.tex")
 
 
 def build_report(
@@ -27,19 +33,28 @@ def build_report(
     """
     if dataset not in DATASETS:
         raise ResultsError(f"unknown dataset '{dataset}'; choose one of {', '.join(DATASETS)}")
-    results = load_results(dataset, results_root)
+    results, cost = load_results(dataset, results_root), load_cost(dataset, results_root)
+    analyses, verdicts = load_analyses(results), load_verdicts(dataset, results_root)
+    depth = load_depth(dataset, results_root)
     folder = out_root / dataset
-    texts = {"table.tex": latex_results(results_table(results)), "numbers.tex": latex_numbers(results)}
+    texts = {
+        "table.tex": latex_results(results_table(results)),
+        "numbers.tex": latex_numbers(results, analyses, cost, verdicts, depth),
+    }
     if results.of("boostresnet"):
         texts["rounds.tex"] = latex_rounds(round_rows(results))
+    if verdicts:
+        texts["claims.tex"] = latex_claims(dataset, verdicts)
+    if cost is not None:
+        texts["cost.tex"] = latex_targets(cost)
     written = []
     for name, text in texts.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
         written.append(folder / name)
-    written += draw_figures(results, folder)
+    written += draw_figures(results, analyses, cost, depth, folder)
     # A figure of results that are no longer there must not slip into the article.
-    for name in ("rounds.tex", *(f"{figure}.{suffix}" for figure in FIGURES for suffix in ("pdf", "png"))):
+    for name in (*_OPTIONAL, *(f"{figure}.{suffix}" for figure in FIGURES for suffix in ("pdf", "png"))):
         if folder / name not in written:
             (folder / name).unlink(missing_ok=True)
     return written

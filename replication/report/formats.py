@@ -84,6 +84,12 @@ def percent(estimate: Estimate | None, missing: str) -> str:
     return f"{100 * estimate.mean:.2f}{spread}"
 
 
+def signed(value: float, decimals: int = 2) -> str:
+    """A difference with its sign, a true minus; none where it rounds to zero."""
+    text = f"{value:+.{decimals}f}"
+    return (text if float(text) else text.lstrip("+-")).replace("-", "\N{MINUS SIGN}")
+
+
 def count(value: int) -> str:
     """A whole number with thousands separated: '1,234,567'."""
     return f"{value:,}"

@@ -18,7 +18,22 @@ METHOD_STYLES: dict[str, MethodStyle] = {
     "boostresnet": MethodStyle("BoostResNet", "#0072B2", "o"),
     "e2e": MethodStyle("End to end", "#D55E00", "s"),
     "boostresnet-refined": MethodStyle("BoostResNet, refined", "#009E73", "^"),
+    "adaboost-mm": MethodStyle("AdaBoost.MM", "#E69F00", "D"),
+    "gradient-boosting": MethodStyle("Gradient boosting", "#CC79A7", "v"),
+    "hist-gradient-boosting": MethodStyle("Stock library: histogram gradient boosting", "#000000", "X"),
+    "boostresnet-binary": MethodStyle("BoostResNet, binary", "#56B4E9", "P"),
 }
+
+#: Methods that leave a residual network for the whole problem, which can be taken apart.
+NETWORKS = ("boostresnet", "e2e", "boostresnet-refined")
+#: Methods with hypothesis modules, to which the paper's theory speaks.
+BOOSTED = ("boostresnet", "boostresnet-binary")
+#: Weighted sums of weak learners on the labels.
+LABEL_BOOSTING = ("adaboost-mm", "gradient-boosting")
+#: Its rows must not be taken for our own implementation.
+STOCK_LIBRARY = "hist-gradient-boosting"
+#: Solves an easier problem than all others: two of the classes.
+BINARY = "boostresnet-binary"
 
 #: Row of the results table that is read from a method's history instead of its end.
 E2E_AT_EQUAL_UPDATES = "e2e-at-boostresnet"
@@ -32,4 +47,5 @@ DATASET_LABELS: dict[str, str] = {
 }
 
 NOT_RUN = "not run"
+NOT_MEASURED = "not measured"
 UNOFFICIAL = "unofficial copy"

@@ -9,12 +9,17 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from replication.report.formats import Estimate, count, counts, duration, fixed, latex_escape, significant
-from replication.report.labels import METHOD_STYLES
+from replication.report.analyses import Analysis
+from replication.report.costs import Cost
+from replication.report.depth import DepthRun
+from replication.report.formats import Estimate, count, counts, duration, fixed, latex_escape, signed, significant
+from replication.report.labels import BINARY, BOOSTED, LABEL_BOOSTING, METHOD_STYLES
+from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers
 from replication.report.render import budget_text, data_mark
 from replication.report.reported import reported
 from replication.report.results import DatasetResults, Run
 from replication.report.tables import ResultRow, ResultsTable, equal_updates_points, results_table
+from replication.report.verdicts import Judged, verdict_numbers
 
 Numbers = dict[str, str]
 
@@ -37,15 +42,25 @@ def numbers(results: DatasetResults) -> Numbers:
             values |= {f"{row.key}/{name}": text for name, text in _row_numbers(row).items()}
     for method in results.runs:
         values[f"{method}/peak_memory"] = _peak_memory(results.of(method))
-    values |= {f"boostresnet/{name}": text for name, text in _theory(results.of("boostresnet")).items()}
-    values |= _gaps(results)
-    return values
+    for method in BOOSTED:
+        values |= {f"{method}/{name}": text for name, text in _theory(results.of(method)).items()}
+    pairs = {" and ".join(run.info.class_names) for run in results.of(BINARY)}
+    values |= {f"{BINARY}/classes": pair for pair in pairs if pair}
+    return values | _gaps(results)
 
 
-def latex_numbers(results: DatasetResults) -> str:
+def latex_numbers(
+    results: DatasetResults,
+    analyses: dict[str, tuple[Analysis, ...]] | None = None,
+    cost: Cost | None = None,
+    verdicts: Sequence[Judged] = (),
+    depth: Sequence[DepthRun] = (),
+) -> str:
     r"""The file of `\setresult` lines of one dataset, sorted by name."""
+    values = numbers(results) | rounds_numbers(results) | analysis_numbers(analyses or {})
+    values |= cost_numbers(cost) | verdict_numbers(verdicts) | depth_numbers(depth)
     lines = ["% Made by `python -m replication report`; do not edit."]
-    for name, text in sorted(numbers(results).items()):
+    for name, text in sorted(values.items()):
         lines.append(rf"\setresult{{{results.dataset}/{name}}}{{{_escape(text)}}}%")
     return "\n".join([*lines, ""])
 
@@ -76,6 +91,7 @@ def _row_numbers(row: ResultRow) -> Numbers:
         "gradient_updates": counts(row.gradient_updates, ""),
         "blocks": counts(row.blocks, ""),
         "parameters": counts(row.parameters, ""),
+        "learners": counts(row.learners, ""),
         "wall": None if row.seconds is None else duration(row.seconds, "").replace(" ", "\N{NO-BREAK SPACE}"),
     }
     return {name: text for name, text in values.items() if text}
@@ -151,6 +167,14 @@ def _gaps(results: DatasetResults) -> Numbers:
         ]
         for method in ("boostresnet", "boostresnet-refined")
     }
+    at_the_end |= {
+        f"boostresnet/{method}": [
+            run.metrics.test_accuracy - other.metrics.test_accuracy
+            for run in results.of("boostresnet")
+            if (other := results.seed(method, run.seed))
+        ]
+        for method in LABEL_BOOSTING
+    }
     gaps = {"gap/equal_updates": at_equal} | {f"gap/{method}": values for method, values in at_the_end.items()}
     return {name: _signed_points(Estimate.of(values)) for name, values in gaps.items() if values}
 
@@ -158,7 +182,7 @@ def _gaps(results: DatasetResults) -> Numbers:
 def _signed_points(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
-    mean = f"{100 * estimate.mean:+.2f}".replace("-", "\N{MINUS SIGN}")
+    mean = signed(100 * estimate.mean)
     return f"{mean} points (1 seed)" if estimate.std is None else f"{mean} ± {100 * estimate.std:.2f} points"
 
 

@@ -1,4 +1,4 @@
-"""The results table in README.md, between two markers, always made from `results/`."""
+"""The tables in README.md, each between two markers, always made from `results/`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from replication.files import atomic_path
 from replication.report.render import markdown_results
 from replication.report.results import load_results
 from replication.report.tables import results_table
+from replication.report.verdicts import load_verdicts, markdown_claims
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
+#: The verdicts stand only in a README that asks for them.
+CLAIMS_START, CLAIMS_END = "<!-- claims:start -->", "<!-- claims:end -->"
 
 
 def update_readme(readme_path: Path = Path("README.md"), results_root: Path = Path("results")) -> bool:
-    """Put the current results table between the markers; returns whether anything changed.
+    """Put the current tables between their markers; returns whether anything changed.
 
     Raises:
         ResultsError: the README or one of its markers is missing, or a published result is malformed.
@@ -29,7 +32,7 @@ def update_readme(readme_path: Path = Path("README.md"), results_root: Path = Pa
 
 
 def check_readme(readme_path: Path = Path("README.md"), results_root: Path = Path("results")) -> bool:
-    """Whether the table in the README is the one that `results/` gives; errors as in `update_readme`."""
+    """Whether the tables in the README are those that `results/` gives; errors as in `update_readme`."""
     current, wanted = _current_and_wanted(readme_path, results_root)
     return current == wanted
 
@@ -39,9 +42,16 @@ def _current_and_wanted(readme_path: Path, results_root: Path) -> tuple[str, str
         text = readme_path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"cannot read {readme_path}: {error}; run from the repository root") from error
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise ResultsError(f"{readme_path}: must hold '{START}' and then '{END}' once each; put them around the table")
-    before, _, rest = text.partition(START)
-    after = rest.partition(END)[2]
     table = markdown_results([results_table(load_results(dataset, results_root)) for dataset in DATASETS])
-    return text, f"{before}{START}\n{table}\n{END}{after}"
+    wanted = _replaced(text, START, END, table, readme_path)
+    if CLAIMS_START in text or CLAIMS_END in text:
+        verdicts = markdown_claims({dataset: load_verdicts(dataset, results_root) for dataset in DATASETS})
+        wanted = _replaced(wanted, CLAIMS_START, CLAIMS_END, verdicts, readme_path)
+    return text, wanted
+
+
+def _replaced(text: str, start: str, end: str, table: str, readme_path: Path) -> str:
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+        raise ResultsError(f"{readme_path}: must hold '{start}' and then '{end}' once each; put them around the table")
+    before, _, rest = text.partition(start)
+    return f"{before}{start}\n{table}\n{end}{rest.partition(end)[2]}"

@@ -10,109 +10,32 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import attrs
 
+from replication.config import COMMON
 from replication.errors import ResultsError
-from replication.report.fields import Fields, read_object, read_rows
-from replication.report.labels import METHOD_STYLES
+from replication.report.fields import read_object, read_rows
+from replication.report.labels import BOOSTED, LABEL_BOOSTING, METHOD_STYLES
+from replication.report.records import (
+    HistoryPoint,
+    LearnerRound,
+    Metrics,
+    Round,
+    RunInfo,
+    TimingPoint,
+    read_history_point,
+    read_info,
+    read_learner_round,
+    read_metrics,
+    read_round,
+    read_timing_point,
+)
 
 FILES = ("metrics.json", "history.csv", "rounds.csv", "timing.csv", "run.json")
 SCHEMA = 1
 
-#: What a covariance of order one, computed in double precision, may be off by.
-ROUNDING = 1e-12
-
-
-@attrs.frozen
-class Metrics:
-    """Final numbers of one run; accuracies are fractions."""
-
-    train_accuracy: float
-    validation_accuracy: float
-    test_accuracy: float
-    gradient_updates: int
-    blocks: int
-    parameters: int
-    official_data: bool
-    budget: float
-    reading: str
-    lemma_difference: float | None
-    final_edge: float | None
-    bound: float | None
-    positive_gamma_blocks: int | None
-
-
-@attrs.frozen
-class HistoryPoint:
-    """One evaluation point; None where the quantity was not measured."""
-
-    gradient_updates: int
-    block: int | None
-    train_accuracy: float | None
-    validation_accuracy: float | None
-    test_accuracy: float | None
-
-
-@attrs.frozen
-class Round:
-    """One round of BoostResNet: the module it trained and what came of it."""
-
-    block: int
-    module: str
-    gradient_updates: int
-    cumulative_updates: int
-    moved_on: str
-    edge: float
-    gamma: float
-    weak_learning_gain: float
-    covariance: float | None
-    alpha: float
-    bound: float
-    train_error: float
-    train_accuracy: float | None
-    validation_accuracy: float | None
-    test_accuracy: float | None
-
-    @property
-    def positive_covariance(self) -> bool:
-        """Whether the second half of Definition 4.1 fails: above zero by more than rounding.
-
-        In the first round o_t = 0, so that the covariance is zero, but computed it is some 1e-33 of either sign.
-        """
-        return self.covariance is not None and self.covariance > ROUNDING
-
-
-@attrs.frozen
-class TimingPoint:
-    """Seconds since the run's start, and the most memory it had taken by then."""
-
-    gradient_updates: int
-    seconds: float
-    peak_memory_bytes: int | None
-
-
-@attrs.frozen
-class RunInfo:
-    """How a run was made (run.json)."""
-
-    config: dict[str, Any]
-    content_hash: str
-    train_size: int
-    validation_size: int
-    test_size: int
-    classes: int
-    commit: str | None
-    dirty: bool
-    versions: dict[str, str]
-    hardware: dict[str, str]
-    wall_seconds: float
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The configuration with dotted names: {"optimizer.learning_rate": 0.001, ...}."""
-        return _flat(self.config)
+_CHANGE_NO_RUN = tuple(f"config.{section}." for section in ("runtime", *COMMON))
 
 
 @attrs.frozen
@@ -126,6 +49,7 @@ class Run:
     metrics: Metrics
     history: tuple[HistoryPoint, ...]
     rounds: tuple[Round, ...]
+    learners: tuple[LearnerRound, ...]
     timing: tuple[TimingPoint, ...]
     info: RunInfo
 
@@ -188,15 +112,19 @@ def load_run(path: Path, dataset: str, method: str, seed: int) -> Run:
             for name, expected in (("dataset", dataset), ("method", method), ("seed", seed)):
                 fields.expect(name, expected)
         run.expect("schema", SCHEMA)
-        history = tuple(map(_history_point, read_rows(path / "history.csv")))
-        rounds = tuple(map(_round, read_rows(path / "rounds.csv")))
-        timing = tuple(map(_timing_point, read_rows(path / "timing.csv")))
+        history = tuple(map(read_history_point, read_rows(path / "history.csv")))
+        rows = read_rows(path / "rounds.csv")
+        rounds = tuple(map(read_round, rows)) if method in BOOSTED else ()
+        learners = tuple(map(read_learner_round, rows)) if method in LABEL_BOOSTING else ()
+        timing = tuple(map(read_timing_point, read_rows(path / "timing.csv")))
         if not history:
             raise ResultsError(f"{path / 'history.csv'} has no rows")
-        if method == "boostresnet" and not rounds:
+        if method in (*BOOSTED, *LABEL_BOOSTING) and not rows:
             raise ResultsError(f"{path / 'rounds.csv'} has no rows")
         _check_rising(path / "history.csv", [point.gradient_updates for point in history])
-        return Run(path, dataset, method, seed, _metrics(metrics), history, rounds, timing, _info(run))
+        return Run(
+            path, dataset, method, seed, read_metrics(metrics), history, rounds, learners, timing, read_info(run)
+        )
     except ResultsError as error:
         raise ResultsError(f"{error}; {_mend(dataset, method, seed)}") from None
 
@@ -227,88 +155,8 @@ def _check_alike(runs: Sequence[Run]) -> None:
         pairs |= {f"config.{key}": (ours[key], theirs[key]) for key in ours.keys() & theirs.keys()}
         for key in sorted(pairs):
             ours_value, theirs_value = pairs[key]
-            if ours_value != theirs_value and not key.startswith("config.runtime."):
+            if ours_value != theirs_value and not key.startswith(_CHANGE_NO_RUN):
                 raise ResultsError(
                     f"{other.path / 'run.json'}: {key} is {theirs_value!r:.40} but seed {first.seed} has "
                     f"{ours_value!r:.40}; train all seeds of {first.method} alike, or remove the odd one"
                 )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _metrics(fields: Fields) -> Metrics:
-    return Metrics(
-        train_accuracy=fields.fraction("train_accuracy"),
-        validation_accuracy=fields.fraction("validation_accuracy"),
-        test_accuracy=fields.fraction("test_accuracy"),
-        gradient_updates=fields.integer("gradient_updates"),
-        blocks=fields.integer("blocks"),
-        parameters=fields.integer("parameters"),
-        official_data=fields.boolean("official_data"),
-        budget=fields.number("budget"),
-        reading=fields.text("reading"),
-        lemma_difference=fields.optional(fields.number, "lemma_3_2_max_difference"),
-        final_edge=fields.optional(fields.number, "final_edge"),
-        bound=fields.optional(fields.number, "bound"),
-        positive_gamma_blocks=fields.optional(fields.integer, "positive_gamma_blocks"),
-    )
-
-
-def _history_point(row: Fields) -> HistoryPoint:
-    return HistoryPoint(
-        gradient_updates=row.integer("gradient_updates"),
-        block=row.cell(row.integer, "block"),
-        train_accuracy=row.cell(row.fraction, "train_accuracy"),
-        validation_accuracy=row.cell(row.fraction, "validation_accuracy"),
-        test_accuracy=row.cell(row.fraction, "test_accuracy"),
-    )
-
-
-def _round(row: Fields) -> Round:
-    return Round(
-        block=row.integer("block"),
-        module=row.label("module"),
-        gradient_updates=row.integer("gradient_updates"),
-        cumulative_updates=row.integer("cumulative_updates"),
-        moved_on=row.text("moved_on"),
-        edge=row.number("edge"),
-        gamma=row.number("gamma"),
-        weak_learning_gain=row.number("weak_learning_gain"),
-        covariance=row.cell(row.number, "covariance"),
-        alpha=row.number("alpha"),
-        bound=row.number("bound"),
-        train_error=row.fraction("train_error"),
-        train_accuracy=row.cell(row.fraction, "train_accuracy"),
-        validation_accuracy=row.cell(row.fraction, "validation_accuracy"),
-        test_accuracy=row.cell(row.fraction, "test_accuracy"),
-    )
-
-
-def _timing_point(row: Fields) -> TimingPoint:
-    return TimingPoint(
-        gradient_updates=row.integer("gradient_updates"),
-        seconds=row.number("seconds"),
-        peak_memory_bytes=row.cell(row.integer, "peak_memory_bytes"),
-    )
-
-
-def _info(fields: Fields) -> RunInfo:
-    data, git = fields.section("data"), fields.section("git")
-    return RunInfo(
-        config=fields.section("config").values,
-        content_hash=data.text("content_hash"),
-        train_size=data.integer("train_size"),
-        validation_size=data.integer("validation_size"),
-        test_size=data.integer("test_size"),
-        classes=data.size("classes"),
-        commit=git.optional(git.text, "commit"),
-        dirty=bool(git.optional(git.boolean, "dirty")),
-        versions=fields.section("versions").as_text(),
-        hardware=fields.section("hardware").as_text(),
-        wall_seconds=fields.number("wall_seconds"),
-    )

@@ -10,14 +10,25 @@ from __future__ import annotations
 import attrs
 
 from replication.report.formats import Estimate
-from replication.report.labels import E2E_AT_EQUAL_UPDATES, E2E_AT_EQUAL_UPDATES_LABEL, METHOD_STYLES
+from replication.report.labels import (
+    BINARY,
+    E2E_AT_EQUAL_UPDATES,
+    E2E_AT_EQUAL_UPDATES_LABEL,
+    METHOD_STYLES,
+    STOCK_LIBRARY,
+)
+from replication.report.records import HistoryPoint
 from replication.report.reported import Reported, reported
-from replication.report.results import DatasetResults, HistoryPoint, Run
+from replication.report.results import DatasetResults, Run
 
 
 @attrs.frozen
 class ResultRow:
-    """One line of the results table; with `seeds` empty it reads "not run"."""
+    """One line of the results table; with `seeds` empty it reads "not run".
+
+    `learners` counts weak learners (the rounds of BoostResNet, whose weak learners are differences of hypothesis
+    modules) and is empty for what is no sum of them; `remark` is what a reader must know before comparing the line.
+    """
 
     key: str
     label: str
@@ -30,6 +41,8 @@ class ResultRow:
     parameters: tuple[int, ...]
     seconds: float | None
     reported: Reported | None
+    learners: tuple[int, ...] = ()
+    remark: str = ""
 
 
 @attrs.frozen
@@ -138,7 +151,30 @@ def _method_row(results: DatasetResults, method: str, label: str) -> ResultRow:
         parameters=tuple(run.metrics.parameters for run in runs),
         seconds=_mean([run_seconds(results, run) for run in runs]),
         reported=reported(results.dataset, method),
+        learners=tuple(count for run in runs if (count := _learners(run)) is not None),
+        remark=_remark(runs),
     )
+
+
+def _learners(run: Run) -> int | None:
+    return len(run.rounds) or run.metrics.learners
+
+
+def _remark(runs: tuple[Run, ...]) -> str:
+    """What sets these runs apart from the others of the table."""
+    if not runs:
+        return ""
+    first = runs[0]
+    if first.method == STOCK_LIBRARY:
+        library = first.metrics.stock_library or "a stock library"
+        return (
+            f"a stock library's row, not our implementation ({library}), on raw pixels: no gradient updates, no "
+            "budget, and its parameters are thresholds and leaf values"
+        )
+    if first.method == BINARY:
+        names = " against ".join(first.info.class_names) or "two classes"
+        return f"Algorithms 1 and 2 on two of the classes alone ({names}), an easier problem than the other lines'"
+    return ""
 
 
 def _equal_updates_row(results: DatasetResults) -> ResultRow:

@@ -130,13 +130,14 @@ def test_the_oracle_is_the_mean_exponential_and_trains_its_own_alpha():
     assert loss.log_alpha.grad is not None and float(loss.log_alpha.grad) != 0.0
 
 
-def test_beyond_the_limit_of_edges_nothing_is_gained():
-    """Two modules that are perfect to rounding: the second has no gamma, and the bound stays where it was."""
+def test_gains_between_nearly_perfect_modules_are_those_of_the_definition():
+    """Only alpha is cut near an edge of one: gamma and bound follow the edges, and telescope."""
     labels = torch.tensor([0, 1, 1, 0])
     state = binary.BinaryBoosting(labels)
     nearly = binary.signs(labels) * (1 - 1e-8)
     first = state.measure(nearly)
     state.advance(nearly, first)
+    assert first.bound == pytest.approx(math.sqrt(2e-8), rel=1e-6)
     second = state.measure(binary.signs(labels))
-    assert second.gamma == 0.0
-    assert second.bound == first.bound == pytest.approx(math.sqrt(2e-6), rel=1e-3)
+    assert (second.gamma, second.bound) == (pytest.approx(1.0), pytest.approx(0.0, abs=1e-12))
+    assert second.alpha == multiclass.alpha(1.0)

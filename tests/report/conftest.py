@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+from replication.config import METHODS
+from replication.report.build import build_all
+from replication.report.claims import write_claims
 from tests.report.synthetic import Plant, plant_run
+from tests.report.synthetic_more import plant_cost, plant_depth, plant_full_analysis
 
 
 @pytest.fixture
@@ -21,10 +25,35 @@ def plant(tmp_path: Path) -> Plant:
 
 
 @pytest.fixture
-def tree(plant: Plant, tmp_path: Path) -> Path:
-    """Digits with every method and three seeds, CIFAR-10 from an unofficial copy with one seed; the rest not run."""
-    for method in ("boostresnet", "e2e", "boostresnet-refined"):
+def tree(tmp_path: Path) -> Path:
+    """A tree of one's own, to be changed."""
+    return _plant_everything(tmp_path / "results")
+
+
+@pytest.fixture(scope="session")
+def shared_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same tree for all tests that only read it."""
+    return _plant_everything(tmp_path_factory.mktemp("shared") / "results")
+
+
+@pytest.fixture(scope="session")
+def generated(shared_tree: Path) -> Path:
+    """What the report makes of `shared_tree`."""
+    folder = shared_tree.parent / "generated"
+    build_all(shared_tree, folder)
+    return folder
+
+
+def _plant_everything(root: Path) -> Path:
+    """Digits with everything and three seeds, CIFAR-10 from an unofficial copy with one seed, MNIST against depth."""
+    for method in METHODS:
         for seed in range(3):
-            plant("digits", method, seed, early=True)
-        plant("cifar10", method, 0, blocks=24, per_block=20, budget=0.002, official=False)
-    return tmp_path / "results"
+            folder = plant_run(root, "digits", method, seed, early=True)
+            if method != "hist-gradient-boosting":
+                plant_full_analysis(folder)
+        if method in ("boostresnet", "e2e", "boostresnet-refined"):
+            plant_run(root, "cifar10", method, 0, blocks=24, per_block=20, budget=0.002, official=False)
+    plant_cost(root)
+    plant_depth(root)
+    write_claims("digits", root, root / "digits/claims.json")
+    return root

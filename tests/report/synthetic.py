@@ -49,8 +49,11 @@ def plant_run(
         "boostresnet": (0, boosted),
         "e2e": (0, 2 * (blocks + 1) * per_block),
         "boostresnet-refined": (boosted, boosted + (blocks + 1) * per_block),
-    }[method]
-    ceiling = {"boostresnet": 0.955, "e2e": 0.978, "boostresnet-refined": 0.984}[method]
+        "hist-gradient-boosting": (0, 0),
+    }.get(method, (0, (blocks + 1) * per_block))
+    ceiling = {"boostresnet": 0.955, "e2e": 0.978, "boostresnet-refined": 0.984}.get(method, 0.93)
+    by_block = method in ("boostresnet", "boostresnet-binary", "adaboost-mm", "gradient-boosting")
+    in_labels = method in ("adaboost-mm", "gradient-boosting")
 
     def accuracy(updates: int, gap: float) -> float:
         reached = ceiling * (1 - 0.9 * math.exp(-6 * updates / ((blocks + 1) * per_block)))
@@ -63,12 +66,12 @@ def plant_run(
         values |= {
             f"{split}_loss": 2.3 * (1 - values[f"{split}_accuracy"]) for split in ("train", "validation", "test")
         }
-        block = min((updates - 1) // per_block, blocks) if method == "boostresnet" else ""
+        block = min((updates - 1) // per_block, blocks) if by_block else ""
         history.append({"gradient_updates": updates, "block": block, **values})
     if final_test is not None:
         history[-1]["test_accuracy"] = final_test
     rounds, edge, product = [], 0.0, 1.0
-    for index in range(blocks + 1 if method == "boostresnet" else 0):
+    for index in range(blocks + 1 if by_block else 0):
         following = 1 - (1 - 0.62) * math.exp(-0.45 * index) * (1 + noise.uniform(-0.05, 0.05))
         gain = (following**2 - edge**2) / (1 - edge**2)
         product *= 1 - gain
@@ -83,6 +86,10 @@ def plant_run(
             "train_error": error, "train_accuracy": 1 - error, "validation_accuracy": 0.95 - error / 2,
             "test_accuracy": 0.94 - error / 2,
         })  # fmt: skip
+        if in_labels:
+            blank = ("gamma", "weak_learning_gain", "covariance")
+            blank += ("edge", "bound") if method == "gradient-boosting" else ()
+            rounds[-1] |= dict.fromkeys(blank, "") | {"module": f"learner{index + 1}", "moved_on": "limit"}
         edge = following
     timing = [
         {"gradient_updates": row["gradient_updates"], "block": row["block"],
@@ -97,9 +104,17 @@ def plant_run(
         "gradient_updates": end, "blocks": blocks, "parameters": 153_706, "official_data": official, "budget": budget,
         "reading": "released", "dataset": dataset, "method": method, "seed": seed,
     }  # fmt: skip
-    if method == "boostresnet":
+    if method in ("boostresnet", "boostresnet-binary"):
         metrics |= {"lemma_3_2_max_difference": 3.1e-15, "final_edge": edge, "bound": rounds[-1]["bound"],
-                    "positive_gamma_blocks": sum(row["gamma"] > 0 for row in rounds)}  # fmt: skip
+                    "positive_gamma_blocks": sum(row["gamma"] > 0 for row in rounds),
+                    "rounds": len(rounds)}  # fmt: skip
+    if in_labels:
+        metrics["learners"] = blocks + 1
+    if method == "adaboost-mm":
+        metrics |= {"bound": rounds[-1]["bound"], "smallest_edge": rounds[0]["edge"], "rounds": len(rounds)}
+    if method == "hist-gradient-boosting":
+        metrics |= {"blocks": 0, "stock_library": "scikit-learn 0.0, HistGradientBoostingClassifier"}
+    classes = ["3", "8"] if method == "boostresnet-binary" else [str(digit) for digit in range(10)]
     run = {
         "schema": 1, "dataset": dataset, "method": method, "seed": seed, "budget": budget, "gradient_updates": end,
         "blocks": blocks, "parameters": 153_706, "reading": "released",
@@ -111,12 +126,13 @@ def plant_run(
             "boostresnet": {"oracle_loss": "exp_cross_entropy", "auxiliary": "transition-blocks",
                             "updates_per_block": 10000, "check_interval": 5000, "gamma_threshold": -0.0001,
                             "initial_edge": 0.0},
+            "gradient_boosting": {"shrinkage": 0.1},
             "end_to_end": {"updates": None}, "refinement": {"updates": None},
             "evaluation": {"interval": 5000, "train_samples": 2000, "test_curve": True},
             "runtime": {"device": "auto", "threads": 2},
         },
         "data": {"content_hash": "0" * 64, "official": official, "sources": [], "train_size": 1293,
-                 "validation_size": 144, "test_size": 360, "classes": [str(digit) for digit in range(10)],
+                 "validation_size": 144, "test_size": 360, "classes": classes,
                  "image_shape": [1, 8, 8]},
         "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
         "versions": {"python": "3.11.9", "torch": "2.11.0", "numpy": "2.2.0"},

@@ -13,8 +13,10 @@ import pytest
 from replication.config import DATASETS
 from replication.errors import ReplicationError, ResultsError
 from replication.report import compile as report_compile
-from replication.report.build import build_all, build_report
-from replication.report.figures import mean_and_range
+from replication.report.build import build_report
+from replication.report.claims import load_criteria
+from replication.report.figures import FIGURES
+from replication.report.figures.style import mean_and_range
 from replication.report.labels import METHOD_STYLES
 from replication.report.macros import latex_numbers, numbers
 from replication.report.results import load_results
@@ -33,33 +35,41 @@ def test_mean_and_range_over_unequal_points() -> None:
     assert (low.tolist(), high.tolist()) == ([0, 1, 1], [0, 2, 4])
 
 
-def test_the_same_results_give_the_same_bytes(tree: Path, tmp_path: Path) -> None:
-    first = build_report("digits", tree, tmp_path / "a")
-    second = build_report("digits", tree, tmp_path / "b")
-    assert [path.name for path in first] == [path.name for path in second]
-    assert {"table.tex", "numbers.tex", "rounds.tex", "accuracy.pdf", "accuracy.png", "bound.pdf"} <= {
-        p.name for p in first
-    }
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes(), one.name
-    pdf = (tmp_path / "a/digits/accuracy.pdf").read_bytes()
+def test_the_same_results_give_the_same_bytes(shared_tree: Path, generated: Path, tmp_path: Path) -> None:
+    again = build_report("digits", shared_tree, tmp_path)
+    figures = {f"{name}.{kind}" for name in FIGURES if name != "accuracy-depth" for kind in ("pdf", "png")}
+    texts = {"table.tex", "numbers.tex", "rounds.tex", "claims.tex", "cost.tex"}
+    assert {path.name for path in again} == texts | figures
+    for path in again:
+        assert path.read_bytes() == (generated / "digits" / path.name).read_bytes(), path.name
+    pdf = (generated / "digits/accuracy.pdf").read_bytes()
     assert b"CreationDate" not in pdf and b"/Type3" not in pdf
     assert b"TrueType" in pdf or b"Type42" in pdf or b"CIDFontType2" in pdf
 
 
-def test_without_results_only_texts_and_no_leftovers(tree: Path, tmp_path: Path) -> None:
-    build_report("digits", tree, tmp_path / "out")
-    shutil.rmtree(tree / "digits")
-    written = build_report("digits", tree, tmp_path / "out")
+def test_without_results_only_texts_and_no_leftovers(generated: Path, tmp_path: Path) -> None:
+    shutil.copytree(generated / "digits", tmp_path / "out/digits")
+    written = build_report("digits", tmp_path / "results", tmp_path / "out")
     assert [path.name for path in written] == ["table.tex", "numbers.tex"]
     assert sorted(path.name for path in (tmp_path / "out/digits").iterdir()) == ["numbers.tex", "table.tex"]
-    assert "not run" in written[0].read_text(encoding="utf-8")
+    assert "notrun" in written[0].read_text(encoding="utf-8")
 
 
 def test_one_method_alone_is_enough(plant: Plant, tmp_path: Path) -> None:
     plant("svhn", "e2e", 0)
     names = {path.name for path in build_report("svhn", tmp_path / "results", tmp_path / "out")}
     assert "accuracy.pdf" in names and "gamma.pdf" not in names
+
+
+def test_a_run_that_was_not_analysed_has_the_figures_of_its_rounds(plant: Plant, tmp_path: Path) -> None:
+    plant("digits", "boostresnet", 0)
+    names = {path.name for path in build_report("digits", tmp_path / "results", tmp_path / "out")}
+    assert {"gamma.pdf", "edge.pdf"} <= names and not names & {"bound.pdf", "covariance.pdf", "deletions.pdf"}
+
+
+def test_depth_is_drawn_where_it_was_measured(generated: Path) -> None:
+    names = {path.name for path in (generated / "mnist").iterdir()}
+    assert names == {"table.tex", "numbers.tex", "accuracy-depth.pdf", "accuracy-depth.png"}
 
 
 def test_a_perfect_training_error_is_drawn(plant: Plant, tmp_path: Path) -> None:
@@ -69,8 +79,8 @@ def test_a_perfect_training_error_is_drawn(plant: Plant, tmp_path: Path) -> None
     build_report("digits", tmp_path / "results", tmp_path / "out")
 
 
-def test_numbers_for_the_prose(tree: Path) -> None:
-    results = load_results("digits", tree)
+def test_numbers_for_the_prose(shared_tree: Path) -> None:
+    tree, results = shared_tree, load_results("digits", shared_tree)
     values = numbers(results)
     gaps = [
         results.seed("boostresnet-refined", seed).metrics.test_accuracy  # type: ignore[union-attr]
@@ -90,15 +100,27 @@ def test_numbers_for_the_prose(tree: Path) -> None:
     assert r"\setresult{svhn/paper/boostresnet/test}{93.8\,\%}%" in latex_numbers(load_results("svhn", tree))
 
 
-def test_every_number_the_article_asks_for_exists(tree: Path) -> None:
+def test_every_number_the_article_asks_for_exists(generated: Path) -> None:
     """A misspelt key would read "not run" for ever."""
-    known = set(numbers(load_results("cifar10", tree))) | set(numbers(load_results("svhn", tree)))
-    text = (PAPER / "main.tex").read_text(encoding="utf-8")
+    known: set[str] = set()
+    for dataset in DATASETS:
+        text = (generated / dataset / "numbers.tex").read_text(encoding="utf-8")
+        known |= set(re.findall(rf"\\setresult{{{dataset}/([^}}]+)}}", text))
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(PAPER.glob("*.tex")))
+    text = re.sub(r"(?<!\\)%.*", "", text)
     names = set(re.findall(r"\\(?:if)?result\{(?:#1|digits|cifar10|svhn|mnist)/([^}#]+)\}", text))
     names |= {f"config/{name}" for name in re.findall(r"\\settingrow(?:\{(?:[^{}]|\{[^}]*\})*\}){3}\{([^}]+)\}", text)}
     names |= set(re.findall(r"\\originrow\{[^}]*\}\{([^}#]+)\}", text))
-    assert len(names) > 40
-    assert names - known == set()
+    names |= set(re.findall(r"\\ifany\{([^}]+)\}", text))
+    rows = re.findall(r"\\overviewrow\{([^}#]+)\}", text)
+    names |= {f"claim/{name}/verdict" for name in rows}
+    assert len(names) > 150
+    assert names - known == {"verdict"}  # of \\verdictof, whose argument ends in a claim
+    lesions = re.search(r"\\newcommand\{\\lesionrow\}.*?\n\n", text, re.DOTALL)
+    assert lesions is not None
+    assert {f"e2e/{name}" for name in re.findall(r"#1/#2/([^}]+)}", lesions.group())} <= known
+    criteria = [c.id for c in load_criteria() if c.statistic != "reported_difference"]
+    assert rows == criteria, "the first page has every claim but the reported numbers, in their order"
 
 
 def test_colours_and_markers_tell_methods_apart() -> None:
@@ -125,11 +147,11 @@ def _copy_of_the_article(folder: Path) -> Path:
 
 @needs_latex
 def test_the_article_compiles_with_and_without_results(
-    tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    generated: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     paper = _copy_of_the_article(tmp_path / "paper")
     assert report_compile.compile_paper(paper) == paper / "main.pdf"
-    build_all(tree, paper / "generated")
+    shutil.copytree(generated, paper / "generated")
     report_compile.compile_paper(paper)
     first = (paper / "main.pdf").read_bytes()
     report_compile.compile_paper(paper)

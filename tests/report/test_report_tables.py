@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from replication.errors import ResultsError
-from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, significant
+from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, signed, significant
 from replication.report.labels import E2E_AT_EQUAL_UPDATES
 from replication.report.readme import END, START, check_readme, update_readme
-from replication.report.render import latex_results, latex_rounds, print_summary
+from replication.report.render import latex_results, latex_rounds, markdown_results, print_summary
 from replication.report.reported import reported
 from replication.report.results import load_results
 from replication.report.tables import ResultsTable, results_table, round_rows
@@ -73,11 +73,21 @@ def test_a_refinement_costs_what_it_started_from_too(plant: Plant, tmp_path: Pat
 def test_what_was_not_run_says_so_and_keeps_the_papers_values(plant: Plant, tmp_path: Path) -> None:
     plant("cifar10", "boostresnet", 0, official=False, budget=0.002)
     latex = latex_results(_table(tmp_path, "cifar10"))
-    assert r"BoostResNet, refined & not run & -- & -- & -- & -- & 99.6 / 88.1 [Q] & --" in latex
-    assert r"End to end & not run & -- & -- & -- & -- & n/a & --" in latex
+    assert r"BoostResNet, refined & not run & -- & -- & -- & -- & -- & 99.6 / 88.1 [Q] & --" in latex
+    assert r"End to end & not run & -- & -- & -- & -- & -- & n/a & --" in latex
     assert "Data: unofficial copy. Budget: 0.002." in latex
     assert "No deviation is given for 1 seed." in latex
     assert "This part was not run." in latex_results(_table(tmp_path, "mnist"))
+
+
+def test_lines_that_do_not_compare_are_marked(shared_tree: Path) -> None:
+    latex = latex_results(results_table(load_results("digits", shared_tree)))
+    assert "Stock library: histogram gradient boosting [s] & 3 & -- & -- & 153,706" in latex
+    assert "[s]: a stock library's row, not our implementation (scikit-learn 0.0, " in latex
+    assert "BoostResNet, binary [b] & 3" in latex and "two of the classes alone (3 against 8)" in latex
+    assert "AdaBoost.MM & 3 & 1,400 & 7 & 153,706" in latex
+    markdown = markdown_results([results_table(load_results("digits", shared_tree))])
+    assert "| digits | 0.02 | End to end | 3 | 2,800 |" in markdown and "[s]: a stock library's row" in markdown
 
 
 def test_only_sourced_values_of_the_paper() -> None:
@@ -120,6 +130,7 @@ def test_numbers_as_readers_want_them() -> None:
         "−2.5 × 10⁻⁹",
         "1234",
     )
+    assert (signed(0.5), signed(-1.234), signed(-0.001)) == ("+0.50", "\N{MINUS SIGN}1.23", "0.00")
     assert (significant(0.0, ""), significant(math.inf, ""), fixed(-0.0001, "", 2)) == ("0", "∞", "0.00")
 
 

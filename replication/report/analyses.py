@@ -1,0 +1,102 @@
+"""What `analyse` published of each run: analysis.json and the tables beside it, read when they are asked for."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from replication.errors import ResultsError
+from replication.report.fields import Fields, read_object, read_rows
+from replication.report.results import DatasetResults, Run
+
+SCHEMA = 1
+
+
+@attrs.frozen
+class Analysis:
+    """The analysis of one run."""
+
+    run: Run
+    summary: Fields
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.run.seed
+
+    def number(self, name: str) -> float | None:
+        """A number by its dotted name; None where it is absent, null or no number."""
+        value: object = self.summary.values
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+    def rows(self, table: str) -> tuple[Fields, ...]:
+        """The rows of analysis/TABLE.csv; none where the method has no use for that table.
+
+        Raises:
+            ResultsError: the table is missing or damaged.
+        """
+        path = self.run.path / "analysis" / f"{table}.csv"
+        try:
+            return _read(path)
+        except ResultsError as error:
+            raise ResultsError(f"{error}; {_mend(self.run)}") from None
+
+    def column(self, table: str, name: str) -> np.ndarray:
+        """A column of numbers, (rows,); NaN where a cell is empty or no number.
+
+        Raises:
+            ResultsError: the table is missing or damaged, or has no such column.
+        """
+        return np.array([self._cell(row, name) for row in self.rows(table)], dtype=float)
+
+    def _cell(self, row: Fields, name: str) -> float:
+        if name not in row.values:
+            raise ResultsError(f"{row.where}: field '{name}' is missing; {_mend(self.run)}")
+        value = row.values[name]
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+
+
+def load_analyses(results: DatasetResults) -> dict[str, tuple[Analysis, ...]]:
+    """By method, sorted by seed; runs that were not analysed are left out.
+
+    Raises:
+        ResultsError: an analysis is damaged or belongs to another run.
+    """
+    by_method: dict[str, tuple[Analysis, ...]] = {}
+    for method, runs in results.runs.items():
+        found = tuple(_load(run) for run in runs if (run.path / "analysis.json").is_file())
+        if found:
+            by_method[method] = found
+    return by_method
+
+
+def _load(run: Run) -> Analysis:
+    try:
+        summary = read_object(run.path / "analysis.json")
+        wanted = {"schema": SCHEMA, "dataset": run.dataset, "method": run.method, "seed": run.seed}
+        for name, expected in wanted.items():
+            summary.expect(name, expected)
+    except ResultsError as error:
+        raise ResultsError(f"{error}; {_mend(run)}") from None
+    return Analysis(run, summary)
+
+
+def _mend(run: Run) -> str:
+    return f"analyse the run again: python -m replication analyse {run.dataset} {run.method} --seed {run.seed}"
+
+
+def _read(path: Path) -> tuple[Fields, ...]:
+    """`read_rows`, remembered as long as the file is the same: several figures read one table."""
+    stamp = path.stat().st_mtime_ns if path.is_file() else 0
+    return _read_once(path, stamp)
+
+
+@functools.lru_cache(maxsize=256)
+def _read_once(path: Path, _stamp: int) -> tuple[Fields, ...]:
+    return tuple(read_rows(path))

@@ -1,0 +1,232 @@
+"""The measured cost of updates (cost.json) and what it was to reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from replication.errors import ResultsError
+from replication.report.fields import Fields, read_object
+from replication.report.labels import NOT_MEASURED
+
+SCHEMA = 1
+
+
+@attrs.frozen
+class Spread:
+    """Milliseconds: median and range over repetitions."""
+
+    median: float
+    low: float
+    high: float
+
+
+@attrs.frozen
+class BlockCost:
+    """One update of one block in every way, and the bytes of the cheapest and of the one with augmentation."""
+
+    block: int
+    module: str
+    cached: Spread
+    augmented: Spread
+    as_released: Spread
+    memory: int
+    streaming_memory: int
+
+
+@attrs.frozen
+class DepthCost:
+    """A network of so many rounds: a stored-prefix update of its second module beside an end-to-end update."""
+
+    rounds: int
+    cached: Spread
+    end_to_end: Spread
+    cached_memory: int
+    end_to_end_memory: int
+
+
+@attrs.frozen
+class Cost:
+    """One dataset's measurement."""
+
+    dataset: str
+    official: bool
+    reading: str
+    auxiliary: str
+    batch_size: int
+    repetitions: int
+    device: str
+    hardware: dict[str, str]
+    end_to_end: Spread
+    plain_end_to_end: Spread
+    end_to_end_memory: int
+    matrix_gflops: float
+    copy_gb_per_s: float
+    end_to_end_gflops: float
+    blocks: tuple[BlockCost, ...]
+    depths: tuple[DepthCost, ...]
+    batches: str
+    seconds: dict[str, float]
+    ratios: dict[str, float]
+
+    @property
+    def machine(self) -> str:
+        """The processor that did the work."""
+        if self.hardware.get("gpu"):
+            return self.hardware["gpu"]
+        return f"{self.hardware.get('cpu', 'unknown processor')}, {self.hardware.get('threads', '?')} threads"
+
+
+def load_cost(dataset: str, results_root: Path = Path("results")) -> Cost | None:
+    """The measurement of one dataset, None where there is none.
+
+    Raises:
+        ResultsError: cost.json is damaged.
+    """
+    path = results_root / dataset / "cost.json"
+    if not path.is_file():
+        return None
+    try:
+        fields = read_object(path)
+        fields.expect("schema", SCHEMA)
+        fields.expect("dataset", dataset)
+        return _cost(fields)
+    except ResultsError as error:
+        raise ResultsError(f"{error}; measure it again: python -m replication cost {dataset}") from None
+
+
+def linear_fit(x: list[float], y: list[float]) -> tuple[float, float]:
+    """Slope and intercept of the least-squares line."""
+    slope, intercept = np.polyfit(x, y, 1)
+    return float(slope), float(intercept)
+
+
+@attrs.frozen
+class Target:
+    """A line of the table of targets; `reached` is None where it was not measured, `met` too."""
+
+    quantity: str
+    target: str
+    reached: str
+    met: bool | None
+
+
+def targets(cost: Cost | None) -> list[Target]:
+    """What was to be reached on 2 CPU cores with the `released` network at batch 100, beside what was measured.
+
+    The numbers are the aims this replication set itself; other networks and devices have other ratios.
+    """
+    rows = [
+        _ratio(cost, "stored prefix against a plain end-to-end update", "boostresnet_cached_vs_plain_e2e", 20),
+        _ratio(cost, "stored prefix against our end-to-end update", "boostresnet_cached_vs_e2e", 14),
+        _ratio(cost, "exact augmentation against a plain end-to-end update", "boostresnet_augmented_vs_plain_e2e", 6.5),
+        _ratio(cost, "exact augmentation against our end-to-end update", "boostresnet_augmented_vs_e2e", 4.5),
+        _ratio(cost, "stored prefix against the released code's way", "boostresnet_cached_vs_as_released", 13),
+    ]
+    text = cost if cost is not None and cost.reading == "paper-text" and cost.auxiliary == "linear" else None
+    rows.append(
+        _ratio(text, "paper-text reading, linear classifier, against end to end", "boostresnet_cached_vs_e2e", 18)
+    )
+    rows += [
+        _ratio(cost, "end to end against a DataLoader loop, images per second", "e2e_vs_dataloader_loop", 1.3),
+        _ratio(cost, "peak memory, end to end against BoostResNet", "peak_memory_e2e_vs_boostresnet", 8),
+        _ratio(cost, "stored-prefix update at T = 49 against T = 9", "update_time_T49_vs_T9_cached", 1.1, at_most=True),
+        _ratio(cost, "time of a run that is not updates", "logging_share", 0.08, at_most=True, percent=True),
+    ]
+    return rows + _gpu_targets(cost)
+
+
+def _gpu_targets(cost: Cost | None) -> list[Target]:
+    cuda = cost if cost is not None and cost.device.startswith("cuda") else None
+    cached = None if cuda is None else float(np.mean([block.cached.median for block in cuda.blocks]))
+    total = None if cuda is None else sum(cuda.seconds.values()) / 60
+    return [
+        _limit("GPU: end-to-end update", None if cuda is None else cuda.end_to_end.median, 1.5, "ms"),
+        _limit("GPU: stored-prefix update, mean over blocks", cached, 0.2, "ms"),
+        _limit("GPU: a whole run at the lengths in force", total, 3, "min"),
+    ]
+
+
+def _ratio(
+    cost: Cost | None, quantity: str, name: str, target: float, *, at_most: bool = False, percent: bool = False
+) -> Target:
+    value = None if cost is None else cost.ratios.get(name)
+    scale, unit = (100, " %") if percent else (1, " times")
+    wanted = f"at {'most' if at_most else 'least'} {target * scale:g}{unit}"
+    if value is None:
+        return Target(quantity, wanted, NOT_MEASURED, None)
+    return Target(quantity, wanted, f"{value * scale:.3g}{unit}", value <= target if at_most else value >= target)
+
+
+def _limit(quantity: str, value: float | None, target: float, unit: str) -> Target:
+    wanted = f"at most {target:g} {unit}"
+    if value is None:
+        return Target(quantity, wanted, NOT_MEASURED, None)
+    return Target(quantity, wanted, f"{value:.3g} {unit}", value <= target)
+
+
+def _cost(fields: Fields) -> Cost:
+    end_to_end, machine = fields.section("end_to_end"), fields.section("machine")
+    run = fields.section("whole_run")
+    hardware = fields.section("hardware").as_text()
+    return Cost(
+        dataset=fields.text("dataset"),
+        official=fields.boolean("official_data"),
+        reading=fields.text("reading"),
+        auxiliary=fields.text("auxiliary"),
+        batch_size=fields.integer("batch_size"),
+        repetitions=fields.integer("repetitions"),
+        device=hardware.get("device", "cpu"),
+        hardware=hardware,
+        end_to_end=_spread(end_to_end, "end_to_end_ms"),
+        plain_end_to_end=_spread(end_to_end, "plain_end_to_end_ms"),
+        end_to_end_memory=end_to_end.section("memory").integer("total"),
+        matrix_gflops=machine.number("matrix_gflops"),
+        copy_gb_per_s=machine.number("copy_gb_per_s"),
+        end_to_end_gflops=end_to_end.number("flops") / 1e9,
+        blocks=tuple(map(_block, _sections(fields, "blocks"))),
+        depths=tuple(map(_depth, _sections(fields, "depth"))),
+        batches=run.text("batches"),
+        seconds=_numbers(run.section("seconds")),
+        ratios=_numbers(fields.section("ratios")),
+    )
+
+
+def _block(fields: Fields) -> BlockCost:
+    return BlockCost(
+        block=fields.integer("block"),
+        module=fields.text("module"),
+        cached=_spread(fields, "cached_ms"),
+        augmented=_spread(fields, "augmented_ms"),
+        as_released=_spread(fields, "as_released_ms"),
+        memory=fields.section("memory").integer("total"),
+        streaming_memory=fields.section("streaming_memory").integer("total"),
+    )
+
+
+def _depth(fields: Fields) -> DepthCost:
+    return DepthCost(
+        rounds=fields.integer("rounds"),
+        cached=_spread(fields, "cached_ms"),
+        end_to_end=_spread(fields, "end_to_end_ms"),
+        cached_memory=fields.section("cached_memory").integer("total"),
+        end_to_end_memory=fields.section("end_to_end_memory").integer("total"),
+    )
+
+
+def _spread(fields: Fields, name: str) -> Spread:
+    section = fields.section(name)
+    return Spread(section.number("median"), section.number("low"), section.number("high"))
+
+
+def _sections(fields: Fields, name: str) -> list[Fields]:
+    values = fields.values.get(name)
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ResultsError(f"{fields.where}: {name} must be a list of sections")
+    return [Fields(f"{fields.where}: {name} {number}", value) for number, value in enumerate(values, start=1)]
+
+
+def _numbers(fields: Fields) -> dict[str, float]:
+    return {name: fields.number(name) for name in fields.values}

@@ -1,0 +1,146 @@
+"""What all figures share: look, caption, means over seeds with their range, and files with the same bytes every time.
+
+Readable in print and without colour: Okabe and Ito's colours, one per method everywhere, and a marker per method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from replication.files import atomic_path
+from replication.report.analyses import Analysis
+from replication.report.labels import DATASET_LABELS, METHOD_STYLES, UNOFFICIAL
+from replication.report.results import DatasetResults, Run
+
+STYLE: Any = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.4,
+    "grid.color": "0.88",
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.2,
+    "lines.markeredgewidth": 0.8,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "pdf.fonttype": 42,  # embed TrueType: journals and print shops refuse Type 3
+    "svg.hashsalt": "replication",
+}
+#: Inches: the width that a figure has in the article.
+WIDE, HALF = (6.3, 2.6), (3.1, 2.2)
+TRAIN_DASH = (0, (4, 1.6))
+GREY = "0.35"
+_DPI = 110
+
+Curve = tuple[np.ndarray, np.ndarray]  # x ascending, y
+
+
+def new(size: tuple[float, float], caption: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of `columns` axes side by side, with the caption above its right end."""
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    axes = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
+    axes[-1].set_title(caption, loc="right", fontsize=7, color=GREY, pad=3)
+    return figure, axes
+
+
+def caption(results: DatasetResults, runs: Mapping[str, Sequence[Run]]) -> str:
+    """What must stand wherever results are: dataset, budget, seeds, and a mark where the data is no official copy.
+
+    Args:
+        results: of the dataset.
+        runs: what the figure shows, by method.
+    """
+    everything = [run for found in runs.values() for run in found]
+    budgets = sorted({run.metrics.budget for run in everything})
+    parts = [DATASET_LABELS[results.dataset], "budget " + ", ".join(f"{budget:g}" for budget in budgets)]
+    fewest, most = min(map(len, runs.values())), max(map(len, runs.values()))
+    parts.append((f"{fewest} to " if fewest < most else "") + ("1 seed" if most == 1 else f"{most} seeds"))
+    if not all(run.metrics.official_data for run in everything):
+        parts.append(UNOFFICIAL)
+    return " · ".join(parts)
+
+
+def analysed_caption(
+    results: DatasetResults, analyses: Mapping[str, Sequence[Analysis]], methods: Sequence[str]
+) -> str:
+    """`caption` of the runs of `methods` that were analysed."""
+    return caption(results, {method: [analysis.run for analysis in analyses[method]] for method in methods})
+
+
+def mean_and_range(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """x, mean, lowest and highest over curves, at every x of any of them that lies within all of them.
+
+    Seeds may have been evaluated at different updates (BoostResNet leaves a block when it may); between points a curve
+    is taken as linear.
+    """
+    low, high = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    x = np.unique(np.concatenate([x for x, _ in curves]))
+    x = x[(x >= low) & (x <= high)]
+    values = np.stack([np.interp(x, *curve) for curve in curves])
+    return x, values.mean(0), values.min(0), values.max(0)
+
+
+def known(x: np.ndarray, y: np.ndarray) -> Curve:
+    """The points where y is a number."""
+    return x[np.isfinite(y)], y[np.isfinite(y)]
+
+
+def draw_mean(axes: Axes, curves: Sequence[Curve], method: str, *, hollow: bool = False, **look: Any) -> None:
+    """Mean over curves (one per seed) in the method's colour and marker, with the area from lowest to highest."""
+    curves = [curve for curve in curves if len(curve[0])]
+    if not curves:
+        return
+    style = METHOD_STYLES[method]
+    look = {"color": style.colour, "marker": style.marker, "linestyle": "-"} | look
+    x, mean, low, high = mean_and_range(curves)
+    axes.plot(x, mean, markevery=max(1, len(x) // 10), mfc="white" if hollow else look["color"], **look)
+    if len(curves) > 1:
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+
+
+def handle(method: str, label: str | None = None, **look: Any) -> Line2D:
+    """A method's line for a legend."""
+    style = METHOD_STYLES[method]
+    return Line2D([], [], label=label or style.label, **({"color": style.colour, "marker": style.marker} | look))
+
+
+def percent_axis(axes: Axes) -> None:
+    """Fractions as per cent."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
+
+
+def depth_axis(axes: Axes, label: str = "depth (round $t$)") -> None:
+    """Whole numbers along x."""
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write PDF and PNG without anything in them that depends on when or where they were made."""
+    paths = []
+    for suffix, omitted in (("pdf", ("CreationDate", "Creator", "Producer")), ("png", ("Software",))):
+        path = stem.with_suffix(f".{suffix}")
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format=suffix, dpi=_DPI, metadata=dict.fromkeys(omitted))
+        paths.append(path)
+        figure.set_layout_engine("none")  # laid out once
+    return paths

@@ -1,0 +1,189 @@
+"""Verdicts, analyses, cost and depth: what is read, what the report says of it, and errors of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+
+from replication.errors import ResultsError
+from replication.report.analyses import load_analyses
+from replication.report.claims import write_claims
+from replication.report.costs import Cost, linear_fit, load_cost, targets
+from replication.report.depth import load_depth
+from replication.report.figures.cost import blocks_figure, depth_memory_figure, depth_time_figure
+from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers, spread
+from replication.report.readme import CLAIMS_END, CLAIMS_START, END, START, check_readme, update_readme
+from replication.report.render import latex_targets
+from replication.report.results import load_results
+from replication.report.verdicts import Judged, applying, counted, latex_claims, load_verdicts, verdict_numbers
+from tests.report.synthetic import Plant, edit_json
+from tests.report.synthetic_more import plant_cost, plant_full_analysis
+
+
+def _judged(identifier: str, verdict: str, **changes: Any) -> Judged:
+    judged = Judged(
+        id=identifier, claim="A claim about 1 % & more", source="[P]", verdict=verdict, applies=True, reason="",
+        criterion="every seed above 0", statistic=2 / 3, interval=(0.2, 0.9), interval_method="Wilson", n=3,
+        data="official", budget=0.5,
+    )  # fmt: skip
+    return attrs.evolve(judged, **changes)
+
+
+def test_verdicts_are_read_and_counted(shared_tree: Path) -> None:
+    verdicts = load_verdicts("digits", shared_tree)
+    assert len(applying(verdicts)) == 15 and len(verdicts) == 27
+    assert load_verdicts("svhn", shared_tree) == ()
+    numbers = verdict_numbers(verdicts)
+    assert numbers["claims/paper/number"] == "9" and numbers["claims/relation/number"] == "6"
+    assert numbers["claim/1/verdict"] == "holds" and numbers["claim/5a/verdict"] == "\N{EN DASH}"
+    assert verdict_numbers(()) == {}
+
+
+def test_verdicts_in_words() -> None:
+    mixed = [_judged("1", "holds"), _judged("2", "holds"), _judged("3", "fails"), _judged("4", "not run")]
+    assert counted(mixed) == "2 hold, 1 fails, 1 not run"
+    assert mixed[0].measured == "2 of 3 seeds"
+    student = _judged("5", "holds", statistic=0.0312, interval=(-0.01, 0.07), interval_method="Student")
+    assert student.measured == "0.0312 [\N{MINUS SIGN}0.0100, 0.0700]"
+    assert _judged("6", "not run", statistic=None).measured == "\N{EN DASH}"
+    assert _judged("8", "holds", statistic=0.9, interval=None, interval_method=None).measured == "0.900"
+    elsewhere = _judged("relation-x", "not run", applies=False, statistic=None)
+    latex = latex_claims("cifar10", [*mixed, elsewhere, _judged("a-b", "inconclusive", reason="1 of 3 seeds")])
+    assert r"a-\allowbreak{}b & A claim about 1 \% \& more [P] & every seed above 0 & 2 of 3 seeds; 1 of 3" in latex
+    assert r"\verdict{inconclusive}" in latex and "not judged here: relation-x." in latex
+    assert "3 seeds, budget 0.5." in latex
+    silent = latex_claims("svhn", [_judged("1", "not run", statistic=None), elsewhere])
+    assert silent == "SVHN: none of 1 claims was run. Claims about other data, not judged here: relation-x.\n\n"
+
+
+def test_verdicts_by_other_criteria_are_refused(plant: Plant, tmp_path: Path) -> None:
+    plant("digits", "boostresnet", 0)
+    path = tmp_path / "results/digits/claims.json"
+    write_claims("digits", tmp_path / "results", path)
+    edit_json(path, lambda value: value["claims"][0].update(verdict="perhaps"))
+    with pytest.raises(ResultsError, match=r"claim 1: verdict must be one of holds, .*, got 'perhaps'; judge again: "):
+        load_verdicts("digits", tmp_path / "results")
+    edit_json(path, lambda value: value.update(criteria_sha256="0"))
+    with pytest.raises(ResultsError, match=r"judged by other criteria than criteria.yaml has now; judge again: "):
+        load_verdicts("digits", tmp_path / "results")
+
+
+def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{START}\n{END}\n{CLAIMS_START}\n{CLAIMS_END}\n", encoding="utf-8")
+    assert update_readme(readme, shared_tree) and check_readme(readme, shared_tree)
+    text = readme.read_text(encoding="utf-8")
+    assert "| digits | 1: Lemma 3.2 holds on the trained network | [P] Lemma 3.2 | every seed at most 1e-05 |" in text
+    assert "| 3 of 3 seeds | 3 | **holds** |" in text and "5a:" not in text
+    assert "not judged here: 5a, 5b, 6a" in text and "SVHN: no claim judged yet." in text
+    readme.write_text(f"{START}\n{END}\n{CLAIMS_START}\n", encoding="utf-8")
+    with pytest.raises(ResultsError, match="must hold '<!-- claims:start -->' and then"):
+        update_readme(readme, shared_tree)
+
+
+def test_numbers_of_analyses(shared_tree: Path) -> None:
+    results = load_results("digits", shared_tree)
+    analyses = load_analyses(results)
+    assert set(analyses) == set(results.runs) - {"hist-gradient-boosting"}
+    numbers = analysis_numbers(analyses)
+    rises = {m: [one.number("lesions.single_mean_increase") for one in analyses[m]] for m in ("boostresnet", "e2e")}
+    difference = np.subtract(rises["boostresnet"], rises["e2e"]) * 100  # type: ignore[arg-type]
+    expected = f"{difference.mean():+.2f} ± {difference.std(ddof=1):.2f}\N{NO-BREAK SPACE}points"
+    assert numbers["boostresnet/lesions/against_e2e"] == expected.replace("-", "\N{MINUS SIGN}")
+    assert numbers["e2e/lesions/single_max_module"] == "stage2.block1"
+    assert numbers["boostresnet/theory/condition"] == "4" and "e2e/theory/condition" not in numbers
+    assert numbers["e2e/complexity/vacuous"] == "3 of 3"
+    assert np.isnan(analyses["boostresnet"][0].column("theory", "covariance_low")[3])
+    edges = [run.rounds[0].edge for run in results.of("boostresnet")]
+    assert rounds_numbers(results)["boostresnet/first_gamma_half"] == spread(
+        [np.sqrt((edge**2 - 0.25) / 0.75) for edge in edges]
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "analysis/paths.csv").unlink(), "analysis/paths.csv"),
+        (lambda folder: (folder / "analysis/paths.csv").write_text("length\n1\n"), "field 'share' is missing"),
+        (lambda folder: edit_json(folder / "analysis.json", lambda v: v.update(seed=9)), "seed must be 0, got 9"),
+    ],
+)
+def test_a_damaged_analysis_gives_one_line(
+    plant: Plant, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    folder = plant("digits", "e2e", 0)
+    plant_full_analysis(folder)
+    damage(folder)
+    with pytest.raises(ResultsError) as caught:
+        load_analyses(load_results("digits", tmp_path / "results"))["e2e"][0].column("paths", "share")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert "; analyse the run again: python -m replication analyse digits e2e --seed 0" in str(caught.value)
+
+
+def _cost(tmp_path: Path) -> Cost:
+    plant_cost(tmp_path)
+    cost = load_cost("digits", tmp_path)
+    assert cost is not None
+    return cost
+
+
+def test_targets_are_met_missed_or_not_measured(tmp_path: Path) -> None:
+    by_name = {row.quantity: row for row in targets(_cost(tmp_path))}
+    row = by_name["stored prefix against a plain end-to-end update"]
+    assert (row.target, row.reached, row.met) == ("at least 20 times", "9.2 times", False)
+    row = by_name["stored-prefix update at T = 49 against T = 9"]
+    assert (row.target, row.reached, row.met) == ("at most 1.1 times", "1.02 times", True)
+    assert by_name["time of a run that is not updates"].target == "at most 8 %"
+    assert by_name["GPU: end-to-end update"].met is None
+    assert all(row.met is None for row in targets(None))
+    gpu = attrs.evolve(_cost(tmp_path), device="cuda:0")
+    assert {row.quantity: row for row in targets(gpu)}["GPU: end-to-end update"].reached == "40 ms"
+
+
+def test_the_promise_is_fitted_to_end_to_end(tmp_path: Path) -> None:
+    assert linear_fit([1, 2, 3], [5, 7, 9]) == pytest.approx((2, 3))
+    numbers = cost_numbers(_cost(tmp_path))
+    assert numbers["cost/C1"] == "5.00\N{NO-BREAK SPACE}ms" and numbers["cost/C2"] == "3.00\N{NO-BREAK SPACE}ms"
+    assert numbers["cost/promised_ms"] == "8.00\N{NO-BREAK SPACE}ms"
+    assert numbers["cost/measured_ms"] == "7.00\N{NO-BREAK SPACE}ms"
+    assert numbers["cost/share/update"] == "90\N{NO-BREAK SPACE}%"
+    assert numbers["cost/time_over_rounds"] == "0.89"
+    assert cost_numbers(None) == {}
+
+
+def test_an_unofficial_copy_is_marked_with_the_cost_too(tmp_path: Path) -> None:
+    cost = attrs.evolve(_cost(tmp_path), official=False)
+    assert "digits (unofficial copy), 7 rounds" in latex_targets(cost)
+    for draw in (blocks_figure, depth_time_figure, depth_memory_figure):
+        figure = draw(cost)
+        assert figure is not None and "unofficial copy" in figure.axes[-1].get_title(loc="right")
+
+
+def test_a_damaged_cost_or_depth_gives_one_line(tmp_path: Path) -> None:
+    path = plant_cost(tmp_path)
+    edit_json(path, lambda value: value["blocks"][2].pop("cached_ms"))
+    with pytest.raises(ResultsError, match=r"blocks 3: field 'cached_ms' is missing; measure it again: python -m"):
+        load_cost("digits", tmp_path)
+    assert load_cost("mnist", tmp_path) is None and load_depth("digits", tmp_path) == ()
+    header = "method,depth,seed,train_accuracy,test_accuracy,budget,official_data\n"
+    (tmp_path / "digits/depth.csv").write_text(f"{header}e2e,4,0,0.9,0.8,1.0,maybe\n", encoding="utf-8")
+    with pytest.raises(ResultsError, match="row 1: official_data must be True or False, got 'maybe'"):
+        load_depth("digits", tmp_path)
+
+
+def test_numbers_against_depth(shared_tree: Path) -> None:
+    numbers = depth_numbers(load_depth("mnist", shared_tree))
+    assert (numbers["depth/e2e/first"], numbers["depth/e2e/last"]) == ("2", "10")
+    assert numbers["depth/e2e/test/last"] == "96.00 ± 0.00\N{NO-BREAK SPACE}%"
+
+
+def test_digits_suit_the_mean() -> None:
+    assert spread([0.9, 0.92]) == "0.910 ± 0.014"
+    assert spread([12.0, 14.0]) == "13.0 ± 1.4"
+    assert spread([0.5]) == "0.500" and spread([]) == ""
+    assert spread([1e-7, 3e-7]) == "2.00 × 10⁻⁷"
