@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 PORT   ?= 5000
 HOST   ?= 127.0.0.1
+KILLS  ?= 200
+FAULTS ?= 50
+INPUTS ?= 10000
+SEED   ?= 0
 
 BIN     := $(abspath $(VENV))/bin
 PY      := $(BIN)/python
@@ -22,7 +26,7 @@ INSTALLED := $(shell cat '$(STAMP)' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup reproduce all test paper ui summary lint format lock clean
+.PHONY: help setup reproduce all test torture paper ui summary lint format lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +60,9 @@ all: setup  ## every dataset at the lengths in params.yaml: hours to days (dvc r
 
 test: setup  ## all tests
 	'$(PY)' -m pytest
+
+torture: setup  ## kill, fault and bad-input tests, the long way (KILLS=…, FAULTS=…, INPUTS=…, SEED=…)
+	'$(PY)' scripts/torture.py --kills '$(KILLS)' --faults '$(FAULTS)' --inputs '$(INPUTS)' --seed '$(SEED)'
 
 paper: setup paper/main.pdf  ## the report as paper/main.pdf (needs LaTeX)
 

@@ -6,20 +6,24 @@ import functools
 import json
 import multiprocessing
 import socket
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from replication import tracking
+from replication.analysis.evaluate import evaluate
 from replication.config import load_experiment
 from replication.errors import ReplicationError, ResultsError
 from replication.files import write_csv, write_json
 from replication.tracking import live, location, records
 from replication.tracking.store import Store
+from replication.training.train import describe_start, train
 
 ROOT = Path(__file__).parent.parent
 HISTORY = ("gradient_updates", "block", "train_accuracy", "train_loss", "test_accuracy")
@@ -273,6 +277,117 @@ def test_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch, capfd: pytes
         tracking.open_tracker(description()).fail()
         assert time.monotonic() - begin < 5
     assert "no answer within 0.5 s" in capfd.readouterr().err
+
+
+def follow(tracker: tracking.Tracker) -> float:
+    """Give a tracker a training's rows; the seconds that took."""
+    begin = time.monotonic()
+    for row in history_rows()[:3]:
+        tracker.log("history", row)
+    return time.monotonic() - begin
+
+
+def assert_mended_by_log_runs(store: Store, runs: Path, stderr: str) -> None:
+    """One note was made; the import brings everything, once."""
+    assert stderr.count("log-runs") == len(stderr.strip().splitlines()) == 1
+    tracking.log_runs(runs, runs.parent / "results")
+    finished = [run for run in active_runs(store) if run.info.status == "FINISHED"]
+    assert len(active_runs(store)) == len(finished) == 1
+    curve = store.client.get_metric_history(finished[0].info.run_id, "train_accuracy")
+    assert sorted((m.step, m.value) for m in curve) == [(0, 0.0), (100, 0.1), (200, 0.2), (300, 0.3)]
+    before = snapshot(store)
+    assert tracking.log_runs(runs, runs.parent / "results") == tracking.ImportCounts(0, 0, 1, 0)
+    assert snapshot(store) == before
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_server_that_dies_in_the_middle(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], after: int
+) -> None:
+    """While points are sent, or when the run directory is."""
+    real, calls = Store.log_points, 0
+
+    def log_points(self: Store, run_id: str, points: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            monkeypatch.setattr(Store, "complete", dead)
+            dead()
+        real(self, run_id, points)
+
+    def dead(*_arguments: object) -> None:
+        raise ConnectionError("connection refused")
+
+    monkeypatch.setattr(live, "_FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(Store, "log_points", log_points)
+    tracker = tracking.open_tracker(description())
+    assert follow(tracker) < 0.5
+    wait_for(lambda: calls > 0)
+    assert follow(tracker) < 0.5
+    tracker.finish(write_run(tmp_path / "runs"))
+    monkeypatch.undo()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    assert_mended_by_log_runs(store, tmp_path / "runs", capfd.readouterr().err)
+
+
+def test_slow_server_costs_training_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = Store.log_points
+
+    def log_points(self: Store, run_id: str, points: Any) -> None:
+        time.sleep(1)
+        real(self, run_id, points)
+
+    monkeypatch.setattr(live, "_FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(live, "_FINISH_SECONDS", 0.3)
+    monkeypatch.setattr(Store, "log_points", log_points)
+    tracker = tracking.open_tracker(description())
+    assert follow(tracker) < 0.5
+    begin = time.monotonic()
+    tracker.finish(write_run(tmp_path / "runs"))
+    assert time.monotonic() - begin < 1
+    assert tracker._closed.wait(60)  # type: ignore[attr-defined]  # in the test alone: a training's process ends now
+    monkeypatch.setattr(Store, "log_points", real)
+    assert_mended_by_log_runs(store, tmp_path / "runs", capfd.readouterr().err)
+
+
+def test_locked_database(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(live, "_FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(live, "_FINISH_SECONDS", 0.3)
+    tracker = tracking.open_tracker(description())
+    wait_for(lambda: [run.info.status for run in active_runs(store)] == ["RUNNING"])
+    other = sqlite3.connect(store.uri.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert follow(tracker) < 0.5
+    begin = time.monotonic()
+    tracker.finish(write_run(tmp_path / "runs"))
+    assert time.monotonic() - begin < 1
+    other.execute("ROLLBACK")
+    other.close()
+    assert tracker._closed.wait(60)  # type: ignore[attr-defined]
+    assert_mended_by_log_runs(store, tmp_path / "runs", capfd.readouterr().err)
+
+
+def test_environment_is_not_recorded(
+    store: Store, experiment: Any, digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "hunter2-correct-horse"
+    for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "DATABASE_URL", "LC_ALL_KEYS"):
+        monkeypatch.setenv(name, f"https://user:{secret}@host/")
+    monkeypatch.chdir(tmp_path)
+    length = attrs.evolve(experiment.end_to_end, updates=3)
+    short = attrs.evolve(experiment, end_to_end=length, checkpoint=attrs.evolve(experiment.checkpoint, updates=1))
+    with tracking.open_tracker(describe_start(short, digits, "e2e", 0)) as tracker:
+        folder = train(short, digits, "e2e", 0, tmp_path / "runs", (tracker.log,))
+        tracker.finish(folder)
+    evaluate(short, digits, "e2e", 0, tmp_path / "runs", tmp_path / "results")
+    assert tracking.log_runs(tmp_path / "runs", tmp_path / "results") == tracking.ImportCounts(0, 1, 0, 0)
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"mlflow.db", "run.json", "MLmodel", "metrics.json"} <= {path.name for path in kept}
+    assert not [path for path in kept if secret.encode() in path.read_bytes()]
 
 
 def test_failing_import_leaves_no_running_run(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from replication.datasets import PreparedDataset
 from replication.datasets.loader import to_device_split
 from replication.datasets.pairs import data_of_method
 from replication.errors import ResultsError
-from replication.files import atomic_path, read_csv, write_json
+from replication.files import atomic_path, read_csv, readable_os_errors, write_json
 from replication.training.device import choose_device
 from replication.training.features import FrozenPrefix, SplitFeatures
 from replication.training.record import accuracy_and_loss, measure_splits
@@ -44,20 +45,27 @@ def evaluate(
     """
     folder = run_folder(runs_root, experiment.dataset, method, seed)
     description = read_description(folder)
+    for name in PUBLISHED:
+        if not (folder / name).is_file():
+            raise ResultsError(f"{folder} is no complete run, {name} is missing; train the run again")
     if description["data"]["content_hash"] != data.content_hash:
         raise ResultsError(f"{folder} was trained on other data than the prepared {data.name}; train it again")
-    data = data_of_method(data, method, BinaryParams(**description["config"]["binary"]))
-    metrics = _identity(description)
+    data = data_of_method(data, method, _pair(description, folder))
+    metrics = _identity(description, folder)
     if model_kind(description) == "scores":
         metrics |= _accuracies_of_scores(data, folder)
     else:
         metrics |= _accuracies(experiment, data, folder)
     if method in ("boostresnet", "boostresnet-binary"):
-        metrics |= _boosting_metrics(data, folder)
+        metrics["lemma_3_2_max_difference"] = lemma_3_2_difference(folder, data)
+        metrics |= _metrics_of_rounds(folder, _boosting_metrics)
     if method == "adaboost-mm":
-        metrics |= _ensemble_metrics(folder)
+        metrics |= _metrics_of_rounds(folder, _ensemble_metrics)
     target = run_folder(results_root, experiment.dataset, method, seed)
-    # File by file: the folder holds what `analyse` publishes as well. The metrics come last, as a sign of completeness.
+    # File by file: the folder holds what `analyse` publishes as well. The metrics come last, as a sign of completeness;
+    # those of an earlier run go first, so that a kill in between leaves none beside files that are not theirs.
+    with readable_os_errors(target):
+        (target / "metrics.json").unlink(missing_ok=True)
     for name in PUBLISHED:
         with atomic_path(target / name) as temporary:
             shutil.copyfile(folder / name, temporary)
@@ -65,9 +73,19 @@ def evaluate(
     return metrics
 
 
-def _identity(description: dict[str, Any]) -> dict[str, Any]:
+def _pair(description: dict[str, Any], folder: Path) -> BinaryParams:
+    try:
+        return BinaryParams(**description["config"]["binary"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(f"{folder}/run.json is malformed ({error!r:.80}); train the run again") from error
+
+
+def _identity(description: dict[str, Any], folder: Path) -> dict[str, Any]:
     keys = ("dataset", "method", "seed", "reading", "budget", "blocks", "parameters", "gradient_updates")
     where_they_apply = ("learners", "stock_library", "train_samples")
+    for key in keys:
+        if key not in description:
+            raise ResultsError(f"{folder}/run.json has no '{key}'; train the run again")
     metrics = {key: description[key] for key in keys}
     metrics |= {key: description[key] for key in where_they_apply if key in description}
     return metrics | {"official_data": description["data"]["official"]}
@@ -96,8 +114,16 @@ def _accuracies_of_scores(data: PreparedDataset, folder: Path) -> dict[str, floa
     return metrics
 
 
-def _ensemble_metrics(folder: Path) -> dict[str, Any]:
-    rounds = read_csv(folder / "rounds.csv")
+def _metrics_of_rounds(folder: Path, measure: Callable[[list[dict[str, str]]], dict[str, Any]]) -> dict[str, Any]:
+    path = folder / "rounds.csv"
+    rounds = read_csv(path)
+    try:
+        return measure(rounds)
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise ResultsError(f"{path} is malformed ({error!r:.80}); train the run again") from error
+
+
+def _ensemble_metrics(rounds: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "bound": float(rounds[-1]["bound"]),
         "smallest_edge": min(float(row["edge"]) for row in rounds),
@@ -105,10 +131,8 @@ def _ensemble_metrics(folder: Path) -> dict[str, Any]:
     }
 
 
-def _boosting_metrics(data: PreparedDataset, folder: Path) -> dict[str, Any]:
-    rounds = read_csv(folder / "rounds.csv")
+def _boosting_metrics(rounds: list[dict[str, str]]) -> dict[str, Any]:
     return {
-        "lemma_3_2_max_difference": lemma_3_2_difference(folder, data),
         "final_edge": float(rounds[-1]["edge"]),
         "bound": float(rounds[-1]["bound"]),
         "positive_gamma_blocks": sum(float(row["gamma"]) > 0 for row in rounds),

@@ -20,8 +20,8 @@ from typing import IO, Any
 import attrs
 import numpy as np
 import numpy.typing as npt
-import scipy.io
 
+from replication.datasets import matlab
 from replication.errors import DataError
 
 Images = npt.NDArray[np.uint8]
@@ -47,7 +47,11 @@ def _reading(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing; run prepare again") from error
     except MemoryError as error:
-        raise DataError(f"not enough memory to read {path}; free some and run prepare again") from error
+        # A damaged header can ask for any amount: the size of the file tells which it is.
+        raise DataError(
+            f"not enough memory to read {path}, which has {path.stat().st_size:,} bytes; free some, or, if that is"
+            f" little, {advice}"
+        ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
         raise DataError(f"{path} is truncated or corrupt ({_brief(error)}); {advice}") from error
     except _Malformed as error:
@@ -238,17 +242,18 @@ def read_svhn(path: Path) -> Split:
     The images returned are a view of the file's (H, W, C, N) array: the caller copies them where it needs them.
     """
     with _reading(path):
-        variables = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(str(path), appendmat=False)}
+        variables = matlab.variables(path)
         _require({"X", "y"} <= set(variables), "no variables X and y inside")
-        (shape, kind), (label_shape, label_kind) = variables["X"], variables["y"]
-        _require(kind == "uint8" and len(shape) == 4 and tuple(shape[:3]) == (32, 32, 3), f"X is {kind} {shape}")
-        count = int(shape[3])
+        pixels, classes = variables["X"], variables["y"]
+        shape, label_shape, label_kind = pixels.shape, classes.shape, classes.kind
+        _require(pixels.kind == "uint8" and shape[:3] == (32, 32, 3) and len(shape) == 4, f"X is {pixels.kind} {shape}")
+        count = shape[3]
         _require(0 < count <= _MOST_IMAGES, f"X holds {count} images")
         _require(label_kind in ("uint8", "int32", "int64", "double"), f"y is {label_kind}")
         _require(sorted(label_shape) == sorted((count, 1)), f"y is {label_shape} for {count} images")
-        content = scipy.io.loadmat(str(path), appendmat=False, variable_names=["X", "y"])
-        images, raw = content["X"], np.asarray(content["y"]).reshape(-1)
-        _require(images.dtype == np.uint8 and images.shape == tuple(shape), f"X is {images.dtype} {images.shape}")
+        images, raw = pixels.load(), classes.load().reshape(-1)
+        _require(images.dtype == np.uint8, f"X is stored as {images.dtype}")
+        _require(bool(np.isfinite(raw).all()), "y holds other than whole numbers")
         labels = raw.astype(np.int64)
         _require(len(labels) == count and np.array_equal(labels, raw), "y holds other than whole numbers")
         _require(int(labels.min()) >= 1 and int(labels.max()) <= 10, "labels other than 1 to 10")

@@ -27,6 +27,7 @@ from replication import files
 from replication.datasets.sources import Archive, Source
 from replication.datasets.transfer import GiveUp, Limits, TryAgain, ceiling, discard, download
 from replication.errors import DataError
+from replication.lock import exclusive
 
 MIRROR_VARIABLE = "REPLICATION_DATA_MIRROR"
 
@@ -57,7 +58,7 @@ def fetch(
         limits: timeouts, retries and waits.
 
     Raises:
-        DataError: no place gave an acceptable copy; the message lists them all.
+        DataError: no place gave an acceptable copy, and the message lists them all; or another process fetches it.
         ReplicationError: the file system refused.
     """
     path = raw_dir / archive.dataset / archive.name
@@ -75,7 +76,11 @@ def fetch(
     with files.readable_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     mirror = os.environ.get(MIRROR_VARIABLE, "") if mirror is None else mirror
-    source = _from_anywhere(archive, path, mirror, allow_unofficial, limits or Limits(), failures)
+    # Beside the data set's folder, which is an output of the pipeline and holds archives alone.
+    lock = raw_dir / f".{archive.dataset}.{archive.name}.lock"
+    with exclusive(lock, str(path), "fetched", DataError):
+        files.remove_leftovers(path)
+        source = _from_anywhere(archive, path, mirror, allow_unofficial, limits or Limits(), failures)
     if source is None:
         raise DataError(_nowhere(archive, failures))
     return RawFile(path, source)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from replication import files
 from replication.config import DataParams
 from replication.datasets import archives
 from replication.datasets.archives import Images, Labels, Split
@@ -22,6 +23,7 @@ from replication.datasets.download import fetch
 from replication.datasets.prepared import PreparedDataset, assemble, save_prepared
 from replication.datasets.sources import COLLECTIONS, DIGITS, DIGITS_SHA256, Collection, Source
 from replication.errors import DataError
+from replication.lock import exclusive
 
 # `digits` has no test part of its own. Ours: a fifth of each class (360 images in all), fixed for good by this seed,
 # independent of split_seed so that no choice of parameters moves an image into or out of the test set.
@@ -49,11 +51,21 @@ def prepare(
         mirror: see `download.fetch`.
 
     Raises:
-        DataError: an archive cannot be had, is not the official one, is corrupt, or does not hold what it should.
+        DataError: an archive cannot be had, is not the official one, is corrupt, or does not hold what it should; or
+            another process prepares the same file.
         ReplicationError: the file system refused.
     """
     if name not in COLLECTIONS:
         raise DataError(f"unknown dataset '{name}'; choose one of {', '.join(COLLECTIONS)}")
+    out_path = out_path or Path("data/prepared") / f"{name}.safetensors"
+    with exclusive(out_path.with_name(f".{out_path.name}.lock"), f"{out_path}", "prepared", DataError):
+        files.remove_leftovers(out_path)
+        dataset = _prepare(name, params, raw_dir, mirror)
+        save_prepared(dataset, out_path)
+    return dataset
+
+
+def _prepare(name: str, params: DataParams, raw_dir: Path, mirror: str | None) -> PreparedDataset:
     collection = COLLECTIONS[name]
     if name == "digits":
         parts, sources = _read_digits(params)
@@ -70,7 +82,7 @@ def prepare(
     mean, std = statistics(split_images["train"], collection.scale)
     if min(std) == 0:
         raise DataError(f"{name}: the training images do not vary, so they cannot be normalised; use another copy")
-    dataset = assemble(
+    return assemble(
         name,
         split_images,
         split_labels,
@@ -80,8 +92,6 @@ def prepare(
         classes=collection.classes,
         sources=sources,
     )
-    save_prepared(dataset, out_path or Path("data/prepared") / f"{name}.safetensors")
-    return dataset
 
 
 def stratified(labels: Labels, fraction: float, seed: int) -> npt.NDArray[np.bool_]:

@@ -84,7 +84,7 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     try:
         run = dict(read_json(run_dir / "run.json"))
         _check(run)
-    except (ReplicationError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ReplicationError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResultsError(f"{run_dir}/run.json is malformed ({error!r:.80}); train the run again") from error
     return run
 
@@ -159,7 +159,7 @@ def number(value: Any) -> float | None:
     """A finite number from a CSV cell or a JSON value, else None."""
     try:
         result = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return result if math.isfinite(result) else None
 

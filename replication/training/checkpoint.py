@@ -7,6 +7,7 @@ damaged one is recognised by its digest and the older one used. No pickle: tenso
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -106,16 +107,21 @@ class Checkpoints:
     def load(self) -> Snapshot | None:
         """The newest whole checkpoint, or None where there is none; damaged ones are passed over with a note."""
         for path in reversed(_files(self._folder)):
-            content = path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                print(f"note: cannot read {path} ({error.strerror}); looking for an older checkpoint", file=sys.stderr)
+                continue
             if hashlib.sha256(content[_DIGEST:]).hexdigest().encode() != content[:_DIGEST]:
                 print(f"note: {path} is damaged; looking for an older checkpoint", file=sys.stderr)
                 continue
             try:
-                tensors, state = load(content[_DIGEST:]), _metadata(content[_DIGEST:])
-            except (SafetensorError, ValueError, KeyError):
+                tensors, (updates, values) = load(content[_DIGEST:]), _metadata(content[_DIGEST:])
+            except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+                print(f"note: {path} is no checkpoint; looking for an older one", file=sys.stderr)
                 continue
-            self._last_updates = state["updates"]
-            return Snapshot(tensors, state["values"])
+            self._last_updates = updates
+            return Snapshot(tensors, values)
         return None
 
     def clear(self) -> None:
@@ -130,17 +136,21 @@ class Checkpoints:
             stream.write(hashlib.sha256(content).hexdigest().encode())
             stream.write(content)
         for old in _files(folder)[:-_KEPT]:
-            old.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the new one is written; an old one too many is no harm
+                old.unlink(missing_ok=True)
 
 
 def _files(folder: Path | None) -> list[Path]:
     return [] if folder is None else sorted(folder.glob("*.checkpoint"))
 
 
-def _metadata(content: bytes) -> dict[str, Any]:
+def _metadata(content: bytes) -> tuple[int, dict[str, Any]]:
+    """Updates made and values; a ValueError, KeyError or TypeError where there are none."""
     size = int.from_bytes(content[:8], "little")
-    state: dict[str, Any] = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][_METADATA])
-    return state
+    state = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][_METADATA])
+    if type(state["updates"]) is not int or not isinstance(state["values"], dict):
+        raise TypeError("its state has values of the wrong type")
+    return state["updates"], state["values"]
 
 
 def run_key(determines: dict[str, Any]) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from replication.config import ModelParams
@@ -18,6 +19,17 @@ from replication.models.ensemble import Ensemble, build_weak_learner
 from replication.training.record import COLUMNS, Recorder
 
 SCHEMA = 1
+# What every description holds, beside what says more about the machine or the method.
+_DESCRIPTION: dict[str, type] = {
+    "dataset": str,
+    "method": str,
+    "seed": int,
+    "config": dict,
+    "model": dict,
+    "data": dict,
+    "gradient_updates": int,
+}
+_MOST_LEARNERS, _MOST_CLASSES, _LARGEST_SIDE = 10_000, 100_000, 4096
 
 
 def run_folder(root: Path, dataset: str, method: str, seed: int) -> Path:
@@ -41,15 +53,16 @@ def write_run(
         for kind, columns in COLUMNS.items():
             write_csv(temporary / f"{kind}.csv", columns, recorder.rows[kind])
         write_json(temporary / "run.json", description)
-        save_file(weights, temporary / "model.safetensors")
-        save_file(auxiliary, temporary / "auxiliary.safetensors")
+        # Through Python, not the library's own writer: that one says a full disk in an exception of its own.
+        (temporary / "model.safetensors").write_bytes(save(weights))
+        (temporary / "auxiliary.safetensors").write_bytes(save(auxiliary))
 
 
 def read_description(folder: Path) -> dict[str, Any]:
     """run.json of a run directory.
 
     Raises:
-        ResultsError: there is no run, or it was written under another schema.
+        ResultsError: there is no run, it was written under another schema, or lacks what every run has.
     """
     path = folder / "run.json"
     if not path.is_file():
@@ -57,6 +70,11 @@ def read_description(folder: Path) -> dict[str, Any]:
     description = read_json(path)
     if not isinstance(description, dict) or description.get("schema") != SCHEMA:
         raise ResultsError(f"{path} is no description of a run under schema {SCHEMA}; train the run again")
+    for key, kind in _DESCRIPTION.items():
+        if type(description.get(key)) is not kind:
+            raise ResultsError(f"{path} has no valid '{key}'; train the run again")
+    if not isinstance(description["data"].get("content_hash"), str) or "official" not in description["data"]:
+        raise ResultsError(f"{path} does not say which data it is of; train the run again")
     return description
 
 
@@ -87,16 +105,40 @@ def load_network(folder: Path) -> ResNet:
 
 def _build(description: dict[str, Any], folder: Path) -> ResNet | Ensemble:
     model, kind = description["model"], model_kind(description)
-    params = ModelParams(reading=model["reading"], blocks=model["blocks"], width=model["width"])
-    shape, classes = tuple(model["image_shape"]), model["num_classes"]
-    if kind == "resnet":
-        return build_network(params, shape, classes, seed=0)
-    if kind == "ensemble":
-        learners = [build_weak_learner(params, shape, classes, seed=0) for _ in range(model["learners"])]
-        return Ensemble(learners, [0.0] * len(learners), vote=model["vote"])
     if kind == "scores":
         raise ResultsError(f"{folder} kept the scores of its model on the three splits, not the model itself")
-    raise ResultsError(f"{folder}/run.json: unknown model.kind '{kind}'; train the run again")
+    if kind not in ("resnet", "ensemble"):
+        raise ResultsError(f"{folder}/run.json: unknown model.kind {kind!r:.60}; train the run again")
+    try:
+        params = ModelParams(reading=model["reading"], blocks=model["blocks"], width=model["width"])
+        shape, classes = _shape(model["image_shape"]), _whole(model["num_classes"], _MOST_CLASSES)
+        learners = _whole(model["learners"], _MOST_LEARNERS) if kind == "ensemble" else 1
+        vote = bool(model["vote"]) if kind == "ensemble" else False
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(f"{folder}/run.json: its model is malformed ({error!r:.80}); train the run again") from error
+    build = build_network if kind == "resnet" else build_weak_learner
+    # First without memory: a description that asks for more than the weights fill shall cost nothing.
+    with torch.device("meta"):
+        wanted = learners * sum(parameter.numel() for parameter in build(params, shape, classes, seed=0).parameters())
+    path = folder / "model.safetensors"
+    if path.is_file() and 4 * wanted > path.stat().st_size:
+        raise ResultsError(f"{path} is too small for the {wanted:,} parameters of its run.json; train the run again")
+    if kind == "resnet":
+        return build_network(params, shape, classes, seed=0)
+    return Ensemble(
+        [build_weak_learner(params, shape, classes, seed=0) for _ in range(learners)], [0.0] * learners, vote=vote
+    )
+
+
+def _whole(value: Any, most: int) -> int:
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"{value!r:.20} where a whole number from 1 to {most} should be")
+    return value
+
+
+def _shape(value: Any) -> tuple[int, int, int]:
+    channels, height, width = (_whole(size, _LARGEST_SIDE) for size in value)
+    return channels, height, width
 
 
 def _load_weights(network: nn.Module, folder: Path) -> None:
@@ -114,7 +156,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ResultsError(f"cannot read {path}: {error}; train the run again") from None
+        raise ResultsError(f"cannot read {path}: {' '.join(str(error).split()):.200}; train the run again") from None
 
 
 def model_description(params: ModelParams, image_shape: tuple[int, int, int], num_classes: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from replication.config import RuntimeParams
+from replication.files import readable_os_errors
 
 _GIB = 2**30
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -82,7 +83,8 @@ def _row_shape(example: Tensor, channels_last: bool) -> tuple[int, ...]:
 
 def _mapped_rows(shape: tuple[int, ...], dtype: torch.dtype, size: int, scratch: Path) -> Tensor | None:
     """A tensor over a file of its own; None where the disk is too full for it."""
-    scratch.mkdir(parents=True, exist_ok=True)
+    with readable_os_errors(scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(scratch).free < size + _DISK_RESERVE:
         return None
     handle, name = tempfile.mkstemp(prefix="features.", dir=scratch)

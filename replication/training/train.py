@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from replication import memory
 from replication.config import COMMON, METHODS, Experiment
 from replication.datasets import PreparedDataset
 from replication.datasets.pairs import data_of_method
 from replication.errors import TrainingError
-from replication.files import sha256
+from replication.files import remove_leftovers, sha256
+from replication.lock import exclusive
 from replication.training import distributed
 from replication.training.adaboost_mm import train_adaboost_mm
 from replication.training.boostresnet import train_boostresnet
@@ -25,7 +27,6 @@ from replication.training.end_to_end import train_end_to_end
 from replication.training.features import SCRATCH
 from replication.training.gradient_boosting import train_gradient_boosting
 from replication.training.lengths import end_to_end_updates, refinement_updates
-from replication.training.lock import exclusive
 from replication.training.outcome import Outcome, network_outcome
 from replication.training.record import Observer, Recorder
 from replication.training.runs import SCHEMA, load_model, model_description, read_description, run_folder, write_run
@@ -76,12 +77,12 @@ def train(
             _train(experiment, data, method, seed, device, runs_root, ())
         else:
             with exclusive(_lock_file(folder), str(folder)):
+                remove_leftovers(folder)
                 _train(experiment, data, method, seed, device, runs_root, observers)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(
-            f"out of memory ({str(error).splitlines()[0] if str(error) else 'host'}); lower"
-            " runtime.memory_limit_gib, evaluation.batch_size or optimizer.batch_size"
-        ) from error
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not memory.ran_out(error):
+            raise
+        raise TrainingError(memory.explain(error)) from error
     finally:
         distributed.leave_group()
     return folder

@@ -14,7 +14,7 @@ import pytest
 import scipy.io
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from replication.datasets import archives
+from replication.datasets import archives, matlab
 from replication.errors import DataError
 from tests.archives import (
     CIFAR10_NAME,
@@ -214,6 +214,23 @@ def test_svhn_digit_zero_is_stored_as_ten(tmp_path: Path) -> None:
     images, labels = archives.read_svhn(path)
     np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(labels, LABELS)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "uint16", "int32", "int64", "float32", "float64"])
+def test_matlab_arrays_are_what_scipy_reads(tmp_path: Path, kind: str, compressed: bool) -> None:
+    path = tmp_path / "file.mat"
+    values = {
+        "cube": np.arange(24).reshape(2, 3, 4).astype(kind),
+        "a_longer_name": np.arange(5).astype(kind),
+        "one": np.array([[7]], kind),
+    }
+    scipy.io.savemat(path, values, do_compression=compressed)
+    known = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
+    found = matlab.variables(path)
+    assert {name: (variable.shape, variable.kind) for name, variable in found.items()} == known
+    for name, variable in found.items():
+        np.testing.assert_array_equal(variable.load(), scipy.io.loadmat(path)[name])
 
 
 def test_malformed_mat_files(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from replication.config import LengthParams
 from replication.datasets.prepared import save_prepared
 from replication.errors import TrainingError
-from replication.training.lock import exclusive
+from replication.lock import exclusive
 from replication.training.train import train
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,33 @@
+"""Telling that memory ran out, in all the ways in which Python, PyTorch and the system say so."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+ADVICE = (
+    "lower runtime.memory_limit_gib, evaluation.batch_size or optimizer.batch_size in params.yaml, or use a machine"
+    " with more memory"
+)
+# PyTorch's CPU allocator, C++ and oneDNN raise RuntimeErrors, the dynamic loader an ImportError.
+_SIGNS = re.compile(
+    r"not enough memory|can't allocate memory|cannot allocate memory|out of memory|bad_alloc|ALLOC_FAILED"
+    r"|can't start new thread|failed to map segment|could not create a (memory|primitive)",
+    re.IGNORECASE,
+)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an exception means that there was not enough memory."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is PyTorch's
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError | ImportError) and _SIGNS.search(str(error)) is not None
+
+
+def explain(error: BaseException) -> str:
+    """One line: that memory ran out, where, and what helps."""
+    lines = str(error).splitlines()
+    where = lines[0][:160] if lines and lines[0] else "host"
+    return f"out of memory ({where}); {ADVICE}"
