@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -102,6 +104,18 @@ def test_faulty_commands_are_refused(command: str, problem: str, monkeypatch: py
 @pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="no README yet")
 def test_readme_is_sound() -> None:
     assert check_readme.check_readme(ROOT / "README.md") == []
+
+
+@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="no README yet")
+def test_readme_examples_run() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    example = example.replace("budget=0.001", "budget=0.0001")
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["stem", "block1", "block2"]
 
 
 GOOD = "".join(

@@ -1,0 +1,264 @@
+"""dvc.yaml against the code: every name in it resolves, and its lists of dependencies have not rotted."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import itertools
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from replication.config import METHODS, load_experiment, load_lists
+
+ROOT = Path(__file__).resolve().parent.parent
+PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+STAGES: dict[str, dict[str, Any]] = PIPELINE["stages"]
+
+# Modules that no stage depends on: a change in them alone changes no output.
+NOWHERE = {
+    "replication.__main__": "parses and calls",
+    "replication.config": "its values are the stages' parameters",
+    "replication.errors": "words",
+    "replication.files": "how files are written, not what is in them",
+    "replication.lock": "who may work",
+    "replication.memory": "words",
+    "replication.tracking": "MLflow is a view of runs/",
+}
+_READ = "reads data/prepared, which is a dependency"
+_TRAINED = "a change there trains again, and what training leaves is a dependency"
+# Modules that one stage knowingly does without.
+_OF_RUNS = {
+    "replication.boosting": _TRAINED,
+    "replication.datasets": _TRAINED,
+    "replication.models": _TRAINED,
+    "replication.training": _TRAINED,
+}
+WITHOUT = {
+    "prepare": {
+        "replication.datasets.download": "the checksum decides what is read",
+        "replication.datasets.transfer": "the checksum decides what is read",
+        "replication.datasets.prepared": "the format has a schema number, which readers check",
+    },
+    "train": {"replication.datasets.prepared": _READ, "replication.datasets.sources": _READ},
+    "refine": {
+        "replication.boosting": "what it starts from is a dependency; it boosts nothing itself",
+        "replication.datasets.pairs": "concerns boostresnet-binary",
+        "replication.datasets.prepared": _READ,
+        "replication.datasets.sources": _READ,
+    },
+    "evaluate": {**_OF_RUNS, "replication.analysis.sampling": "hands out all examples in order"},
+    "analyse": _OF_RUNS,
+    "depth": {
+        "replication.analysis.sampling": "hands out all examples in order",
+        "replication.analysis.theory": "concerns what `evaluate` adds for BoostResNet",
+        "replication.datasets.prepared": _READ,
+        "replication.datasets.sources": _READ,
+    },
+    "cost": {"replication.datasets.prepared": _READ, "replication.datasets.sources": _READ},
+    "claims": {
+        "replication.report.fields": "how a field of a file is checked, not what it says",
+        "replication.report.labels": "names and colours",
+    },
+}
+
+
+def module_path(module: str) -> Path | None:
+    """The file of a module of ours."""
+    base = ROOT / Path(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Every module that is imported anywhere in a piece of code, also inside functions (and names that may be one)."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def ours(modules: set[str]) -> set[str]:
+    """Those that are modules of this project."""
+    return {name for name in modules if belongs_to(name, ["replication"]) and module_path(name)}
+
+
+def is_only_a_door(path: Path) -> bool:
+    """Whether a package's __init__.py does nothing but import."""
+    return path.name == "__init__.py" and all(
+        isinstance(node, ast.Import | ast.ImportFrom | ast.Expr | ast.Assign)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+    )
+
+
+def belongs_to(module: str, packages: Iterable[str]) -> str | None:
+    """The one of `packages` (or modules) that `module` is, or is in."""
+    return next((name for name in packages if module == name or module.startswith(f"{name}.")), None)
+
+
+def entry_points(stage: str) -> set[str]:
+    """The modules that a stage's subcommand imports."""
+    subcommand = STAGES[stage]["cmd"].split()[3].replace("-", "_")
+    tree = ast.parse((ROOT / "replication" / "__main__.py").read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == subcommand]
+    assert len(functions) == 1, f"no function {subcommand} in replication/__main__.py"
+    return ours(imported(functions[0]))
+
+
+def reached(stage: str) -> set[str]:
+    """Every module of ours that a stage can come to import, but for what `NOWHERE` and `WITHOUT` keep out."""
+    kept_out, seen, waiting = NOWHERE.keys(), set(), entry_points(stage)
+    while waiting:
+        module = waiting.pop()
+        if module in seen or belongs_to(module, kept_out):
+            continue
+        seen.add(module)
+        path = module_path(module)
+        assert path is not None
+        waiting |= ours(imported(ast.parse(path.read_text(encoding="utf-8"))))
+    return seen
+
+
+def declared(stage: str) -> list[Path]:
+    """The files and folders of code that a stage declares."""
+    return [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith("replication")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_code_that_determines_its_output(stage: str) -> None:
+    missing = set()
+    for module in reached(stage):
+        path = module_path(module)
+        assert path is not None
+        covered = any(path == dep or dep in path.parents for dep in declared(stage))
+        if not (covered or is_only_a_door(path) or belongs_to(module, WITHOUT.get(stage, {}))):
+            missing.add(str(path.relative_to(ROOT)))
+    assert not missing, f"{stage} imports these without depending on them; add them in dvc.yaml, or here with a reason"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_no_other_code(stage: str) -> None:
+    modules = reached(stage)
+    paths = {module_path(module) for module in modules}
+    for dep in declared(stage):
+        assert dep.exists(), f"{stage} depends on {dep.relative_to(ROOT)}, which does not exist"
+        if dep.is_file() and dep.suffix != ".py":
+            continue
+        assert any(path == dep or (path and dep in path.parents) for path in paths), f"{stage} does not import {dep}"
+    stale = [name for name in WITHOUT.get(stage, {}) if not any(belongs_to(module, [name]) for module in modules)]
+    assert not stale, f"{stage} imports none of these; take them out of WITHOUT"
+
+
+def test_every_file_a_stage_reads_is_made_by_another_or_kept_in_git() -> None:
+    made = set()
+    for stage in STAGES.values():
+        for out in (*stage.get("outs", ()), *stage.get("metrics", ())):
+            made |= expanded(stage, next(iter(out)) if isinstance(out, dict) else out)
+    folders = {parent.as_posix() for out in made for parent in Path(out).parents}
+    for name, stage in STAGES.items():
+        for dep in stage["deps"]:
+            for path in expanded(stage, dep):
+                assert path in made | folders or (ROOT / path).exists(), f"{name}: no stage makes {path}"
+
+
+def expanded(stage: dict[str, Any], path: str) -> set[str]:
+    """A path of dvc.yaml for every item of its stage's matrix."""
+    paths = set()
+    for values in itertools.product(*map(matrix_values, stage["matrix"].values())):
+        one = path
+        for key, value in zip(stage["matrix"], values, strict=True):
+            one = one.replace(f"${{item.{key}}}", str(value))
+        paths.add(one)
+    return paths
+
+
+def matrix_values(template: str) -> list[Any]:
+    """What a list such as ${methods.all} in dvc.yaml stands for."""
+    place: Any = PARAMS
+    for key in template.removeprefix("${").removesuffix("}").split("."):
+        place = place[key]
+    return list(place)
+
+
+def test_every_parameter_a_stage_names_exists() -> None:
+    for name, stage in STAGES.items():
+        for parameter, dataset in itertools.product(stage.get("params", ()), PARAMS["datasets"]):
+            place: Any = PARAMS
+            for key in parameter.replace("${item.dataset}", dataset).split("."):
+                assert key in place, f"{name}: params.yaml has no {parameter}"
+                place = place[key]
+
+
+def test_the_tiny_pipeline_knows_the_parameters(tmp_path: Path) -> None:
+    specification = importlib.util.spec_from_file_location("tiny_pipeline", ROOT / "scripts" / "tiny_pipeline.py")
+    assert specification and specification.loader
+    tiny_pipeline = importlib.util.module_from_spec(specification)
+    sys.modules["tiny_pipeline"] = tiny_pipeline  # attrs looks the module up
+    specification.loader.exec_module(tiny_pipeline)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    tiny_pipeline.shrink_params(tmp_path / "params.yaml")
+    assert load_lists(tmp_path / "params.yaml").seeds == (0,)
+    for dataset in PARAMS["datasets"]:
+        experiment = load_experiment(dataset, tmp_path / "params.yaml")
+        assert experiment.budget < 0.001
+        assert experiment.data.allow_unofficial
+        assert experiment.runtime.threads == 1
+
+
+def test_plots_are_drawn_from_what_evaluate_publishes() -> None:
+    columns = {"history.csv": {"gradient_updates", "test_accuracy"}, "rounds.csv": {"block", "gamma", "edge"}}
+    drawn = set()
+    for plot in PIPELINE["plots"]:
+        for definition in plot.values():
+            for path, names in definition["y"].items():
+                results, dataset, method, seed, file = path.split("/")
+                assert (results, seed) == ("results", "seed${seeds[0]}")
+                assert method in METHODS
+                assert {definition["x"], *([names] if isinstance(names, str) else names)} <= columns[file]
+                drawn.add(dataset)
+    assert drawn == set(PARAMS["datasets"])
+
+
+def test_the_stages_are_the_product_of_the_lists() -> None:
+    listing = subprocess.run(
+        [sys.executable, "-m", "dvc", "stage", "list", "--all", "--name-only"],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    expected = set()
+    for name, stage in STAGES.items():
+        for values in itertools.product(*map(matrix_values, stage["matrix"].values())):
+            expected.add(f"{name}@{'-'.join(map(str, values))}")
+    assert set(listing.stdout.split()) == expected
+    lists = load_lists(ROOT / "params.yaml")
+    for dataset, method, seed in itertools.product(lists.datasets, lists.methods, lists.seeds):
+        assert f"evaluate@{dataset}-{method}-{seed}" in expected
+
+
+ABOVE = ("replication.training", "replication.analysis", "replication.report", "replication.tracking")
+ONE_WAY = {  # package -> what it must know nothing of
+    "replication.boosting": (*ABOVE, "replication.models"),
+    "replication.models": ABOVE,
+    "replication.datasets": ABOVE,
+    "replication.training": ABOVE[1:],
+    "replication.analysis": ABOVE[2:],
+    "replication.report": (*ABOVE[:2], "replication.tracking", "torch"),
+}
+
+
+def test_imports_point_one_way() -> None:
+    for path in sorted((ROOT / "replication").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        forbidden = ["dvc", "pydantic", *ONE_WAY.get(belongs_to(module, ONE_WAY) or "", ())]
+        if module != "replication.tracking.store":
+            forbidden.append("mlflow")
+        bad = {name for name in imported(ast.parse(path.read_text(encoding="utf-8"))) if belongs_to(name, forbidden)}
+        assert not bad, f"{module} must not import {', '.join(sorted(bad))}"
