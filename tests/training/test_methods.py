@@ -259,3 +259,14 @@ def test_every_method_trains_on_cuda(experiment, digits, tmp_path):
     for method in METHODS:
         description = read_json(train(wanted, digits, method, 0, tmp_path) / "run.json")
         assert description["hardware"]["gpu"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("method", ["boostresnet", "e2e", "adaboost-mm"])
+def test_same_seed_same_bytes_on_cuda(experiment, digits, tmp_path, method):
+    """With cuDNN's deterministic kernels, on one device and one version of everything."""
+    wanted = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, device="cuda"))
+    first, again = (train(wanted, digits, method, 0, tmp_path / name) for name in ("first", "again"))
+    for name in DETERMINED_BY_SEED:
+        assert (first / name).read_bytes() == (again / name).read_bytes(), name
