@@ -81,6 +81,7 @@ class DataParams:
     validation_fraction: float = attrs.field(validator=_between(0, 0.5, open_low=True))
     split_seed: int = attrs.field(validator=_between(0, 2**32 - 1))
     include_extra: bool
+    exact_test_images: int | None = attrs.field(validator=_count)
 
 
 @attrs.frozen
@@ -147,6 +148,7 @@ class LengthParams:
 class EvaluationParams:
     interval: int = attrs.field(validator=_count)
     train_samples: int = attrs.field(validator=_count)
+    held_out_samples: int = attrs.field(validator=_count)
     test_curve: bool
     batch_size: int = attrs.field(validator=_count)
 

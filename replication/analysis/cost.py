@@ -225,8 +225,8 @@ def _whole_run(experiment: Experiment, data: PreparedDataset, blocks: list[dict[
     updates, train = experiment.scaled(params.updates_per_block), len(data.labels["train"])
     checks = updates // experiment.scaled(params.check_interval)
     points = updates / experiment.scaled(evaluation.interval)
-    held = len(data.labels["validation"]) + (len(data.labels["test"]) if evaluation.test_curve else 0)
-    curve = min(evaluation.train_samples, train) + held
+    held_out = [len(data.labels[name]) for name in ("validation", "test")[: 1 + evaluation.test_curve]]
+    curve = min(evaluation.train_samples, train) + sum(min(evaluation.held_out_samples, size) for size in held_out)
     kind = "augmented" if experiment.augmentation.active else "cached"
     parts = {"update": 0.0, "check": 0.0, "evaluation": 0.0, "advance": 0.0}
     for block in blocks:

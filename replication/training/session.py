@@ -23,7 +23,7 @@ class Session:
     Attributes:
         network: to be trained; initialised from the seed.
         train: the training split on the device.
-        curves: the splits behind each point of the curves (a fixed sample of train, validation, and test if asked for).
+        curves: what is behind each point of the curves (fixed samples of train, validation, and test if asked for).
     """
 
     experiment: Experiment
@@ -64,12 +64,10 @@ def open_session(
     # Channels last, the convolutions of both kinds of device read memory in one run.
     layout = torch.channels_last if experiment.runtime.fast else torch.contiguous_format
     train = to_device_split(data, "train", device)
-    curves = {
-        "train": _sample(train, experiment.evaluation.train_samples, seed),
-        "validation": to_device_split(data, "validation", device),
-    }
-    if experiment.evaluation.test_curve:
-        curves["test"] = to_device_split(data, "test", device)
+    evaluation = experiment.evaluation
+    curves = {"train": _sample(train, evaluation.train_samples, seed)}
+    for name in ("validation", "test") if evaluation.test_curve else ("validation",):
+        curves[name] = _sample(to_device_split(data, name, device), evaluation.held_out_samples, seed)
     return Session(
         experiment=experiment,
         seed=seed,
