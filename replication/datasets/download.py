@@ -5,6 +5,9 @@ prefix that holds DATASET/NAME), and at the archive's addresses. A place that sa
 is dropped; one that fails for now (a timeout, 503) is asked again in the next of a few rounds, so that a dead server
 delays nothing.
 
+An unofficial copy, where it is allowed, is taken from data/raw or from the mirror alone: there somebody put it on
+purpose. From the archive's own addresses another file than the official one is an error in any case.
+
 A download grows in NAME.part, with what identifies the server's version of the file beside it in NAME.part.json, and
 is renamed only when its MD5 has been checked. MD5 is what the servers publish; it guards against accidents, not
 forgers.
@@ -53,7 +56,8 @@ def fetch(
     Args:
         archive: what to fetch.
         raw_dir: the folder of archives as downloaded; nothing in it is taken on trust.
-        allow_unofficial: accept a copy with another checksum; its source then says `official=False`.
+        allow_unofficial: accept a copy with another checksum from `raw_dir` or the mirror; its source then says
+            `official=False`.
         mirror: a folder or an http(s) or file address prefix to try first; by default REPLICATION_DATA_MIRROR.
         limits: timeouts, retries and waits.
 
@@ -95,8 +99,8 @@ def identify(path: Path, archive: Archive) -> Source:
 def mismatch(source: Source, archive: Archive) -> str:
     """Why a copy is not the official one, with both checksums."""
     return (
-        f"MD5 {source.md5} ({source.size} bytes) where the official copy has {archive.md5} ({archive.size} bytes); "
-        "data.allow_unofficial: true in params.yaml would accept it and mark every result"
+        f"MD5 {source.md5} ({source.size} bytes) where the official copy has {archive.md5} ({archive.size} bytes); in "
+        f"data/raw or {MIRROR_VARIABLE}, data.allow_unofficial: true would accept it and mark every result"
     )
 
 
@@ -109,7 +113,7 @@ def _from_anywhere(
         wait = limits.backoff(turn)
         for place in list(places):
             try:
-                return _take(place, archive, path, allow_unofficial, limits)
+                return _take(place, archive, path, allow_unofficial and place not in archive.urls, limits)
             except GiveUp as error:
                 failures[_shown(place)] = str(error)
                 places.remove(place)

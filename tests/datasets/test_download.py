@@ -236,10 +236,19 @@ def test_wrong_bytes_are_refused_with_both_checksums(server: Server, raw: Path) 
     assert leftovers(raw) == []
 
 
-def test_wrong_bytes_can_be_allowed_and_are_marked(server: Server, raw: Path) -> None:
-    result = get(archive(server, content=b"another"), raw, allow_unofficial=True)
+def test_wrong_bytes_can_be_allowed_from_a_mirror_and_are_marked(server: Server, raw: Path) -> None:
+    result = get(archive(content=b"another"), raw, allow_unofficial=True, mirror=server.address)
     assert not result.source.official
     assert result.source.md5 == hashlib.md5(CONTENT).hexdigest()
+
+
+def test_wrong_bytes_from_an_official_address_are_refused_even_where_unofficial_copies_are_allowed(
+    server: Server, raw: Path
+) -> None:
+    with pytest.raises(DataError, match=hashlib.md5(CONTENT).hexdigest()):
+        get(archive(server, content=b"another"), raw, allow_unofficial=True)
+    assert not (raw / "demo" / NAME).exists()
+    assert leftovers(raw) == []
 
 
 def test_unofficial_leftover_is_never_taken_for_official(server: Server, raw: Path) -> None:

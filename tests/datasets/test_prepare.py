@@ -21,7 +21,9 @@ from replication.datasets.sources import COLLECTIONS, MNIST
 from replication.errors import DataError, ReplicationError
 from tests.archives import make_images, serve, svhn_archive, write_archives
 
-PARAMS = DataParams(allow_unofficial=True, validation_fraction=0.1, split_seed=0, include_extra=True)
+PARAMS = DataParams(
+    allow_unofficial=True, validation_fraction=0.1, split_seed=0, include_extra=True, exact_test_images=None
+)
 
 
 @pytest.fixture(scope="module")
