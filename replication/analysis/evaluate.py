@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 from replication.analysis.theory import lemma_3_2_difference
@@ -22,6 +23,7 @@ from replication.training.record import accuracy_and_loss, measure_splits
 from replication.training.runs import load_model, load_tensors, model_kind, read_description, run_folder
 
 SPLITS = ("train", "validation", "test")
+EXACT = "exact_test"  # of an unofficial copy: the test images that are known to be the official ones
 PUBLISHED = ("history.csv", "rounds.csv", "timing.csv", "run.json")
 
 
@@ -50,12 +52,13 @@ def evaluate(
             raise ResultsError(f"{folder} is no complete run, {name} is missing; train the run again")
     if description["data"]["content_hash"] != data.content_hash:
         raise ResultsError(f"{folder} was trained on other data than the prepared {data.name}; train it again")
+    exact = _exact_test_images(experiment, data, method)
     data = data_of_method(data, method, _pair(description, folder))
     metrics = _identity(description, folder)
     if model_kind(description) == "scores":
-        metrics |= _accuracies_of_scores(data, folder)
+        metrics |= _accuracies_of_scores(data, folder, exact)
     else:
-        metrics |= _accuracies(experiment, data, folder)
+        metrics |= _accuracies(experiment, data, folder, exact)
     if method in ("boostresnet", "boostresnet-binary"):
         metrics["lemma_3_2_max_difference"] = lemma_3_2_difference(folder, data)
         metrics |= _metrics_of_rounds(folder, _boosting_metrics)
@@ -91,19 +94,33 @@ def _identity(description: dict[str, Any], folder: Path) -> dict[str, Any]:
     return metrics | {"official_data": description["data"]["official"]}
 
 
-def _accuracies(experiment: Experiment, data: PreparedDataset, folder: Path) -> dict[str, float]:
+def _exact_test_images(experiment: Experiment, data: PreparedDataset, method: str) -> int:
+    """How many test images, the first, to measure apart; 0 for none."""
+    if data.official or experiment.data.exact_test_images is None:
+        return 0
+    labels = data.labels["test"][: experiment.data.exact_test_images]
+    if method != "boostresnet-binary":
+        return len(labels)
+    pair = experiment.binary
+    return int(((labels == pair.negative) | (labels == pair.positive)).sum())
+
+
+def _accuracies(experiment: Experiment, data: PreparedDataset, folder: Path, exact: int) -> dict[str, float]:
     runtime = experiment.runtime
     device = choose_device(runtime)
     network = load_model(folder).to(device)
-    splits = {}
-    for name in SPLITS:
-        split = to_device_split(data, name, device)
-        images = FrozenPrefix(network, fast=runtime.fast)
-        splits[name] = SplitFeatures(split, images, experiment.evaluation.batch_size, runtime)
-    return measure_splits(network, splits)
+    splits = {name: to_device_split(data, name, device) for name in SPLITS}
+    if exact:
+        test = splits["test"]
+        splits[EXACT] = attrs.evolve(test, images=test.images[:exact], labels=test.labels[:exact])
+    images = FrozenPrefix(network, fast=runtime.fast)
+    batch_size = experiment.evaluation.batch_size
+    return measure_splits(
+        network, {name: SplitFeatures(split, images, batch_size, runtime) for name, split in splits.items()}
+    )
 
 
-def _accuracies_of_scores(data: PreparedDataset, folder: Path) -> dict[str, float]:
+def _accuracies_of_scores(data: PreparedDataset, folder: Path, exact: int) -> dict[str, float]:
     """Of a run that kept its model's scores on the three splits instead of the model."""
     scores, metrics = load_tensors(folder / "model.safetensors"), {}
     for name in SPLITS:
@@ -111,6 +128,9 @@ def _accuracies_of_scores(data: PreparedDataset, folder: Path) -> dict[str, floa
         if name not in scores or len(scores[name]) != len(labels):
             raise ResultsError(f"{folder}/model.safetensors has no scores for the {name} split; train the run again")
         metrics[f"{name}_accuracy"], metrics[f"{name}_loss"] = accuracy_and_loss(scores[name], labels)
+        if name == "test" and exact:
+            first = accuracy_and_loss(scores[name][:exact], labels[:exact])
+            metrics[f"{EXACT}_accuracy"], metrics[f"{EXACT}_loss"] = first
     return metrics
 
 

@@ -22,6 +22,7 @@ class Metrics:
     gradient_updates: int
     blocks: int
     parameters: int
+    exact_test_accuracy: float | None  # of an unofficial copy: on the test images known to be the official ones
     official_data: bool
     budget: float
     reading: str
@@ -138,6 +139,7 @@ def read_metrics(fields: Fields) -> Metrics:
         gradient_updates=fields.integer("gradient_updates"),
         blocks=fields.integer("blocks"),
         parameters=fields.integer("parameters"),
+        exact_test_accuracy=fields.optional(fields.fraction, "exact_test_accuracy"),
         official_data=fields.boolean("official_data"),
         budget=fields.number("budget"),
         reading=fields.text("reading"),

@@ -76,11 +76,22 @@ def notes(tables: Sequence[ResultsTable]) -> list[str]:
         sentences.append(f"{_UNAVAILABLE_MARK}: {NOT_AVAILABLE}.")
     if any(row.learners for row in rows):
         sentences.append("Learners: weak learners in the sum.")
+    sentences += filter(None, map(_exact_text, tables))
     for key, mark in _MARK.items():
         remarks = dict.fromkeys(row.remark for row in rows if row.key == key and row.remark)
         if remarks:
             sentences.append(f"{mark.strip()}: {'; '.join(remarks)}.")
     return sentences
+
+
+def _exact_text(table: ResultsTable) -> str:
+    """Test accuracy on the part of an unofficial copy that is the official one."""
+    values = [f"{row.label} {percent(row.exact_test, NO_VALUE)}" for row in table.rows if row.exact_test is not None]
+    if not values or table.official:
+        return ""
+    name, count = DATASET_LABELS[table.dataset], table.exact_test_images
+    known = f"{count:,} test images" if count else "test images"
+    return f"{name}, test accuracy on the {known} alone that are known to be the official ones: {', '.join(values)}."
 
 
 def budget_text(budgets: Sequence[float]) -> str:

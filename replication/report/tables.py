@@ -26,6 +26,7 @@ from replication.report.results import DatasetResults, Run
 class ResultRow:
     """One line of the results table; with `seeds` empty it reads "not run".
 
+    `exact_test` is the test accuracy on the images of an unofficial copy that are known to be the official ones;
     `learners` counts weak learners (the rounds of BoostResNet, whose weak learners are differences of hypothesis
     modules) and is empty for what is no sum of them; `remark` is what a reader must know before comparing the line.
     """
@@ -43,6 +44,7 @@ class ResultRow:
     reported: Reported | None
     learners: tuple[int, ...] = ()
     remark: str = ""
+    exact_test: Estimate | None = None
 
 
 @attrs.frozen
@@ -53,6 +55,7 @@ class ResultsTable:
     rows: tuple[ResultRow, ...]
     official: bool
     budgets: tuple[float, ...]
+    exact_test_images: int | None = None
 
     @property
     def not_run(self) -> bool:
@@ -87,7 +90,10 @@ def results_table(results: DatasetResults) -> ResultsTable:
         if method == "e2e":
             rows.append(_equal_updates_row(results))
         rows.append(_method_row(results, method, style.label))
-    return ResultsTable(results.dataset, tuple(rows), results.official, results.budgets)
+    exact = {run.info.settings.get("data.exact_test_images") for run in results.all}
+    return ResultsTable(
+        results.dataset, tuple(rows), results.official, results.budgets, exact.pop() if len(exact) == 1 else None
+    )
 
 
 def point_at(run: Run, gradient_updates: int) -> HistoryPoint | None:
@@ -153,6 +159,7 @@ def _method_row(results: DatasetResults, method: str, label: str) -> ResultRow:
         reported=reported(results.dataset, method),
         learners=tuple(count for run in runs if (count := _learners(run)) is not None),
         remark=_remark(runs),
+        exact_test=_estimate([run.metrics.exact_test_accuracy for run in runs]) if runs else None,
     )
 
 

@@ -18,6 +18,7 @@ from replication.analysis.evaluate import evaluate
 from replication.analysis.theory import hypothesis_outputs
 from replication.boosting.multiclass import BoostingState
 from replication.datasets.loader import to_device_split
+from replication.datasets.sources import Source
 from replication.errors import ResultsError, TrainingError
 from replication.files import read_csv, read_json
 from replication.models import build_network
@@ -110,6 +111,19 @@ def test_lemma_3_2_holds_on_the_trained_network(experiment, digits, tmp_path, au
     save_file(states, tmp_path / "runs/digits/boostresnet/seed0/auxiliary.safetensors")
     broken = evaluate(changed, digits, "boostresnet", 0, tmp_path / "runs", tmp_path / "results")
     assert broken["lemma_3_2_max_difference"] > 1e-2
+
+
+def test_the_exact_images_of_an_unofficial_copy_are_measured_apart(trained, experiment, digits, tmp_path):
+    copy = attrs.evolve(digits, official=False, sources=(Source("copy", "0" * 32, 1, official=False),))
+    known = attrs.evolve(experiment, data=attrs.evolve(experiment.data, exact_test_images=100))
+    results = tmp_path / "results"
+    metrics = evaluate(known, copy, "e2e", 0, trained / "runs", results)
+    with torch.no_grad():
+        network = load_model(trained / "runs/digits/e2e/seed0").eval()
+        images = (torch.from_numpy(digits.images["test"][:100]) / digits.scale - digits.mean[0]) / digits.std[0]
+        correct = network(images.float()).argmax(1) == torch.from_numpy(digits.labels["test"][:100])
+    assert metrics["exact_test_accuracy"] == pytest.approx(float(correct.double().mean()))
+    assert "exact_test_accuracy" not in evaluate(known, digits, "e2e", 0, trained / "runs", results)
 
 
 @pytest.mark.parametrize("reading", ["released", "paper-text", "mlp"])
