@@ -98,16 +98,20 @@ class BoostResNetTrainer:
     def train_round(self, block: int) -> None:
         """One round: the oracle, its statistics, and the block's way into the frozen prefix."""
         hypothesis = self.hypotheses.hypothesis(block)
-        self.batches.draw_views()
+        with self.session.recorder.timed("prefix"):
+            self.batches.draw_views()
         loop = self._loop or self._new_loop(hypothesis)
         outputs, statistics, moved_on = self._run_oracle(hypothesis, block, loop)
-        self.state.advance(outputs, statistics)
+        with self.session.recorder.timed("check"):
+            self.state.advance(outputs, statistics)
         self._record_round(block, statistics, moved_on)
         self._keep_auxiliary(hypothesis, block)
-        self._freeze(hypothesis.block)
+        with self.session.recorder.timed("prefix"):
+            self._freeze(hypothesis.block)
         self.batches.drop_views()
         self._loop, self._done = None, 0
-        self.session.checkpoints.visit(self.updates, self._snapshot, end_of_block=True)
+        with self.session.recorder.timed("checkpoint"):
+            self.session.checkpoints.visit(self.updates, self.snapshot, end_of_block=True)
 
     def _freeze(self, block: nn.Module) -> None:
         self.prefix.freeze(block)
@@ -134,20 +138,23 @@ class BoostResNetTrainer:
         self._loop = loop
         while True:
             goal = min(check - self._done % check, interval - self.updates % interval, limit - self._done)
-            made = loop.run(min(goal, checkpoints.chunk(self.updates)))
+            with self.session.recorder.timed("update"):
+                made = loop.run(min(goal, checkpoints.chunk(self.updates)))
             self._done += made
             self.updates += made
             if made and (self._done % check == 0 or self._done == limit):
-                outputs = self.algorithm.outputs(predict(hypothesis, self.features))
-                statistics = self.state.measure(outputs)
+                with self.session.recorder.timed("check"):
+                    outputs = self.algorithm.outputs(predict(hypothesis, self.features))
+                    statistics = self.state.measure(outputs)
                 if statistics.gamma > params.gamma_threshold or self._done == limit:
                     self._record_evaluation(hypothesis, block)
                     return outputs, statistics, "gamma" if statistics.gamma > params.gamma_threshold else "limit"
             if made and self.updates % interval == 0:
                 self._record_evaluation(hypothesis, block)
-            checkpoints.visit(self.updates, self._snapshot)
+            with self.session.recorder.timed("checkpoint"):
+                checkpoints.visit(self.updates, self.snapshot)
 
-    def _snapshot(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """Everything that the rest of the run depends on, and what is recorded so far."""
         progress = {"frozen": len(self.prefix.modules), "done": self._done, "updates": self.updates}
         return join(
@@ -179,7 +186,9 @@ class BoostResNetTrainer:
             self._loop.restore(saved.part("loop"))
 
     def _record_evaluation(self, hypothesis: HypothesisModule, block: int) -> None:
-        self.session.recorder.evaluation(self.updates, block, measure_splits(hypothesis, self.curves))
+        with self.session.recorder.timed("evaluation"):
+            measures = measure_splits(hypothesis, self.curves)
+        self.session.recorder.evaluation(self.updates, block, measures)
 
     def _record_round(self, block: int, statistics: RoundStatistics, moved_on: str) -> None:
         last = self.session.recorder.rows["history"][-1]

@@ -37,6 +37,11 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
     curves = session.curve_features(images)
     interval, end = experiment.scaled(experiment.evaluation.interval), done + updates
 
+    def evaluate() -> None:
+        with session.recorder.timed("evaluation"):
+            measures = measure_splits(network, curves)
+        session.recorder.evaluation(done, None, measures)
+
     def snapshot() -> Snapshot:
         return join(
             progress=Snapshot(values={"done": done}),
@@ -54,11 +59,13 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
         loop.restore(saved.part("loop"))
         session.recorder.restore(saved.part("recorder"))
     elif done:
-        session.recorder.evaluation(done, None, measure_splits(network, curves))
+        evaluate()
     while done < end:
-        made = loop.run(min(interval - done % interval, end - done, checkpoints.chunk(done)))
+        with session.recorder.timed("update"):
+            made = loop.run(min(interval - done % interval, end - done, checkpoints.chunk(done)))
         done += made
         if made and (done % interval == 0 or done == end):
-            session.recorder.evaluation(done, None, measure_splits(network, curves))
-        checkpoints.visit(done, snapshot)
+            evaluate()
+        with session.recorder.timed("checkpoint"):
+            checkpoints.visit(done, snapshot)
     return done

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ from replication.training.features import SplitFeatures
 
 Row = dict[str, Any]
 Observer = Callable[[str, Row], None]  # kind of row ("history", "rounds", "timing") and the row
+
+#: What a run spends its time on: gradient updates (the augmented batch's way through the frozen prefix among them),
+#: stored prefix outputs, edges on the training split, points of the curves, checkpoints, and telling observers.
+PHASES = ("update", "prefix", "check", "evaluation", "checkpoint", "logging")
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "history": (
@@ -57,15 +62,26 @@ class Recorder:
         self.rows: dict[str, list[Row]] = {kind: [] for kind in COLUMNS}
         self._device, self._observers = device, observers
         self._start = time.perf_counter()
+        self.spent = dict.fromkeys(PHASES, 0.0)  # seconds
+
+    @contextlib.contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Count the time inside towards one of PHASES."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[phase] += time.perf_counter() - start
 
     def snapshot(self) -> Snapshot:
         """All rows and the time so far."""
-        return Snapshot(values={"rows": self.rows, "seconds": self.seconds})
+        return Snapshot(values={"rows": self.rows, "seconds": self.seconds, "spent": list(self.spent.values())})
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot; the observers have seen its rows already."""
         self.rows = snapshot.values["rows"]
         self._start = time.perf_counter() - snapshot.values["seconds"]
+        self.spent = dict(zip(PHASES, snapshot.values["spent"], strict=True))
 
     @property
     def seconds(self) -> float:
@@ -79,8 +95,9 @@ class Recorder:
             raise KeyError(f"{kind}.csv has no column {sorted(unknown)}")
         complete = {column: row.get(column) for column in COLUMNS[kind]}
         self.rows[kind].append(complete)
-        for observe in self._observers:
-            observe(kind, complete)
+        with self.timed("logging"):
+            for observe in self._observers:
+                observe(kind, complete)
 
     def evaluation(self, updates: int, block: int | None, measures: Mapping[str, float]) -> None:
         """One point of the curves, with the time and memory it took to get there."""

@@ -86,22 +86,27 @@ class StagewiseTrainer:
     def train_round(self, index: int) -> None:
         """One round: a fresh weak learner, its weight, and the sum with it."""
         experiment, checkpoints = self.session.experiment, self.session.checkpoints
+        recorder = self.session.recorder
         if self._under_way is None:
             self._under_way = self._start_round(index)
         learner, loop = self._under_way
         updates = experiment.scaled(experiment.boostresnet.updates_per_block)
         while self._done < updates:
-            made = loop.run(min(updates - self._done, checkpoints.chunk(self.updates)))
+            with recorder.timed("update"):
+                made = loop.run(min(updates - self._done, checkpoints.chunk(self.updates)))
             self._done += made
             self.updates += made
-            checkpoints.visit(self.updates, self._snapshot)
-        weight, columns = self.booster.add(predict(learner, self.inputs))
+            with recorder.timed("checkpoint"):
+                checkpoints.visit(self.updates, self._snapshot)
+        with recorder.timed("check"):
+            weight, columns = self.booster.add(predict(learner, self.inputs))
         self.learners.append(learner)
         self.weights.append(weight)
         self._measure(learner, index, weight)
         self._record_round(index, updates, columns)
         self._under_way, self._done = None, 0
-        checkpoints.visit(self.updates, self._snapshot, end_of_block=True)
+        with recorder.timed("checkpoint"):
+            checkpoints.visit(self.updates, self._snapshot, end_of_block=True)
 
     def _start_round(self, index: int) -> tuple[ResNet, UpdateLoop]:
         experiment, learner = self.session.experiment, self._fresh_learner(index)
@@ -152,11 +157,12 @@ class StagewiseTrainer:
 
     def _measure(self, learner: ResNet, index: int, weight: float) -> None:
         measures = {}
-        for name, split in self.curves.items():
-            self.scores[name] += weight * contribution(predict(learner, split), vote=self.booster.vote)
-            measures[f"{name}_accuracy"], measures[f"{name}_loss"] = accuracy_and_loss(
-                self.scores[name], split.data.labels
-            )
+        with self.session.recorder.timed("evaluation"):
+            for name, split in self.curves.items():
+                self.scores[name] += weight * contribution(predict(learner, split), vote=self.booster.vote)
+                measures[f"{name}_accuracy"], measures[f"{name}_loss"] = accuracy_and_loss(
+                    self.scores[name], split.data.labels
+                )
         self.session.recorder.evaluation(self.updates, index, measures)
 
     def _record_round(self, index: int, updates: int, columns: Mapping[str, Any]) -> None:

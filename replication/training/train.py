@@ -111,6 +111,7 @@ def _train(
         "gradient_updates": outcome.updates,
         "started": started,
         "wall_seconds": round(recorder.seconds, 3),
+        "seconds_by_phase": {phase: round(seconds, 3) for phase, seconds in recorder.spent.items()},
     }
     folder = run_folder(runs_root, experiment.dataset, method, seed)
     write_run(folder, description, recorder, outcome.weights, outcome.auxiliary)

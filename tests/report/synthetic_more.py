@@ -153,7 +153,7 @@ def plant_cost(root: Path, dataset: str = "digits", rounds: int = 7) -> Path:
             for depth in (9, 18, 25, 37, 49)
         ],
         "whole_run": {"batches": "cached",
-                      "seconds": {"update": 9.0, "check": 0.3, "evaluation": 0.5, "advance": 0.2}},
+                      "seconds": {"update": 9.0, "prefix": 0.2, "check": 0.3, "evaluation": 0.4, "checkpoint": 0.1}},
         "ratios": {
             "boostresnet_cached_vs_e2e": 6.2, "boostresnet_cached_vs_plain_e2e": 9.2,
             "boostresnet_augmented_vs_e2e": 3.3, "boostresnet_augmented_vs_plain_e2e": 5.0,

@@ -138,7 +138,7 @@ def test_targets_are_met_missed_or_not_measured(tmp_path: Path) -> None:
     assert (row.target, row.reached, row.met) == ("at least 20 times", "9.2 times", False)
     row = by_name["stored-prefix update at T = 49 against T = 9"]
     assert (row.target, row.reached, row.met) == ("at most 1.1 times", "1.02 times", True)
-    assert by_name["time of a run that is not updates"].target == "at most 8 %"
+    assert by_name["checks, evaluation and checkpoints, of a run of full length"].target == "at most 8 %"
     assert by_name["GPU: end-to-end update"].met is None
     assert all(row.met is None for row in targets(None))
     gpu = attrs.evolve(_cost(tmp_path), device="cuda:0")

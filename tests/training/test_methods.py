@@ -23,6 +23,7 @@ from replication.errors import ResultsError, TrainingError
 from replication.files import read_csv, read_json
 from replication.models import build_network
 from replication.models.hypothesis import HypothesisFactory
+from replication.training.record import PHASES
 from replication.training.runs import load_model, load_tensors
 from replication.training.seeds import stream_seed
 from replication.training.train import train
@@ -49,6 +50,9 @@ def test_every_method_leaves_a_complete_run_with_equal_total_updates(trained, ex
         history = read_csv(folder / "history.csv")
         assert int(history[-1]["gradient_updates"]) == updates[method]
         assert len(read_csv(folder / "timing.csv")) == len(history)
+        spent = description["seconds_by_phase"]
+        assert set(spent) == set(PHASES) and spent["update"] > 0 and spent["evaluation"] > 0
+        assert sum(spent.values()) <= description["wall_seconds"] + 0.01
         assert description["config"] == experiment.as_dict()
         assert description["data"]["official"] is True
         assert load_model(folder)(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
