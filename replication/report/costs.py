@@ -130,7 +130,9 @@ def targets(cost: Cost | None) -> list[Target]:
         _ratio(cost, "end to end against a DataLoader loop, images per second", "e2e_vs_dataloader_loop", 1.3),
         _ratio(cost, "peak memory, end to end against BoostResNet", "peak_memory_e2e_vs_boostresnet", 8),
         _ratio(cost, "stored-prefix update at T = 49 against T = 9", "update_time_T49_vs_T9_cached", 1.1, at_most=True),
-        _ratio(cost, "checks, evaluation and checkpoints, of a run of full length", "logging_share", 0.08, at_most=True, percent=True),
+        _ratio(
+            cost, "checks, evaluation, checkpoints: share of a run", "logging_share", 0.08, at_most=True, percent=True
+        ),
     ]
     return rows + _gpu_targets(cost)
 
@@ -142,7 +144,7 @@ def _gpu_targets(cost: Cost | None) -> list[Target]:
     return [
         _limit("GPU: end-to-end update", None if cuda is None else cuda.end_to_end.median, 1.5, "ms"),
         _limit("GPU: stored-prefix update, mean over blocks", cached, 0.2, "ms"),
-        _limit("GPU: a whole run at the lengths in force", total, 3, "min"),
+        _limit("GPU: a whole run of full length", total, 3, "min"),
     ]
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from replication.config import DATASETS
 from replication.errors import ResultsError
 from replication.files import atomic_path
-from replication.report.render import markdown_results
+from replication.report.costs import load_cost
+from replication.report.render import markdown_results, markdown_targets
 from replication.report.results import load_results
 from replication.report.tables import results_table
 from replication.report.verdicts import load_verdicts, markdown_claims
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
-#: The verdicts stand only in a README that asks for them.
-CLAIMS_START, CLAIMS_END = "<!-- claims:start -->", "<!-- claims:end -->"
+#: The dataset that the targets of speed and memory were set for.
+_TARGETS_OF = "cifar10"
 
 
 def update_readme(readme_path: Path = Path("README.md"), results_root: Path = Path("results")) -> bool:
@@ -44,10 +46,23 @@ def _current_and_wanted(readme_path: Path, results_root: Path) -> tuple[str, str
         raise ResultsError(f"cannot read {readme_path}: {error}; run from the repository root") from error
     table = markdown_results([results_table(load_results(dataset, results_root)) for dataset in DATASETS])
     wanted = _replaced(text, START, END, table, readme_path)
-    if CLAIMS_START in text or CLAIMS_END in text:
-        verdicts = markdown_claims({dataset: load_verdicts(dataset, results_root) for dataset in DATASETS})
-        wanted = _replaced(wanted, CLAIMS_START, CLAIMS_END, verdicts, readme_path)
+    for name, make in _OPTIONAL.items():
+        start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+        if start in text or end in text:
+            wanted = _replaced(wanted, start, end, make(results_root), readme_path)
     return text, wanted
+
+
+def _claims(results_root: Path) -> str:
+    return markdown_claims({dataset: load_verdicts(dataset, results_root) for dataset in DATASETS})
+
+
+def _targets(results_root: Path) -> str:
+    return markdown_targets(load_cost(_TARGETS_OF, results_root))
+
+
+#: What stands only in a README that asks for it, by the name in its markers.
+_OPTIONAL: dict[str, Callable[[Path], str]] = {"claims": _claims, "targets": _targets}
 
 
 def _replaced(text: str, start: str, end: str, table: str, readme_path: Path) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from replication.report.costs import Cost, targets
 from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, significant
-from replication.report.labels import BINARY, DATASET_LABELS, NOT_RUN, STOCK_LIBRARY, UNOFFICIAL
+from replication.report.labels import BINARY, DATASET_LABELS, NOT_MEASURED, NOT_RUN, STOCK_LIBRARY, UNOFFICIAL
 from replication.report.records import ROUNDING
 from replication.report.reported import NOT_AVAILABLE, SOURCES, Reported
 from replication.report.results import load_results
@@ -152,17 +152,31 @@ def latex_rounds(rows: Iterable[RoundRow]) -> str:
 def latex_targets(cost: Cost) -> str:
     """What the implementation was to reach beside what it reached here; a tabular with its note below."""
     lines = [r"\begin{tabular}{@{}llll@{}}", r"\toprule", r"Quantity & Target & Reached & \\", r"\midrule"]
-    for row in targets(cost):
-        state = {None: NO_VALUE, True: "met", False: "missed"}[row.met]
-        lines.append(" & ".join(map(latex_escape, (row.quantity, row.target, row.reached, state))) + r" \\")
+    lines += [" & ".join(map(latex_escape, texts)) + r" \\" for texts in _target_cells(cost)]
+    remark = latex_escape(_targets_remark(cost))
+    below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {remark}\end{{minipage}}"
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", below, ""])
+
+
+def markdown_targets(cost: Cost | None) -> str:
+    """The same as a Markdown table; without a measurement the targets alone."""
+    lines = ["| Quantity | Target | Reached | |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(texts)} |" for texts in _target_cells(cost)]
+    return "\n".join([*lines, "", NOT_MEASURED if cost is None else _targets_remark(cost)])
+
+
+def _target_cells(cost: Cost | None) -> list[tuple[str, str, str, str]]:
+    states = {None: NO_VALUE, True: "met", False: "missed"}
+    return [(row.quantity, row.target, row.reached, states[row.met]) for row in targets(cost)]
+
+
+def _targets_remark(cost: Cost) -> str:
     name = DATASET_LABELS[cost.dataset] + ("" if cost.official else f" ({UNOFFICIAL})")
     state = f"{name}, {len(cost.blocks)} rounds ({cost.reading}), batch {cost.batch_size}"
-    remark = (
+    return (
         f"Measured on {state}, {cost.machine}. The targets were set for the released network of 25 rounds on images of "
         "32 by 32 pixels and 2 CPU cores (the last three: one H200-class GPU); elsewhere they are no more than a scale."
     )
-    below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {latex_escape(remark)}\end{{minipage}}"
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", below, ""])
 
 
 def _round_cells(row: RoundRow) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from replication.report.costs import Cost, linear_fit, load_cost, targets
 from replication.report.depth import load_depth
 from replication.report.figures.cost import blocks_figure, depth_memory_figure, depth_time_figure
 from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers, spread
-from replication.report.readme import CLAIMS_END, CLAIMS_START, END, START, check_readme, update_readme
+from replication.report.readme import END, START, check_readme, update_readme
 from replication.report.render import latex_targets
 from replication.report.results import load_results
 from replication.report.verdicts import Judged, applying, counted, latex_claims, load_verdicts, verdict_numbers
@@ -75,15 +75,27 @@ def test_verdicts_by_other_criteria_are_refused(plant: Plant, tmp_path: Path) ->
 
 def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"{START}\n{END}\n{CLAIMS_START}\n{CLAIMS_END}\n", encoding="utf-8")
+    readme.write_text(f"{START}\n{END}\n<!-- claims:start -->\n<!-- claims:end -->\n", encoding="utf-8")
     assert update_readme(readme, shared_tree) and check_readme(readme, shared_tree)
     text = readme.read_text(encoding="utf-8")
     assert "| digits | 1: Lemma 3.2 holds on the trained network | [P] Lemma 3.2 | every seed at most 1e-05 |" in text
     assert "| 3 of 3 seeds | 3 | **holds** |" in text and "5a:" not in text
     assert "not judged here: 5a, 5b, 6a" in text and "SVHN: no claim judged yet." in text
-    readme.write_text(f"{START}\n{END}\n{CLAIMS_START}\n", encoding="utf-8")
+    readme.write_text(f"{START}\n{END}\n<!-- claims:start -->\n", encoding="utf-8")
     with pytest.raises(ResultsError, match="must hold '<!-- claims:start -->' and then"):
         update_readme(readme, shared_tree)
+
+
+def test_the_readme_has_the_targets_where_it_asks_for_them(shared_tree: Path, tmp_path: Path) -> None:
+    readme, results = tmp_path / "README.md", tmp_path / "results"
+    readme.write_text(f"{START}\n{END}\n<!-- targets:start -->\n<!-- targets:end -->\n", encoding="utf-8")
+    assert update_readme(readme, results)
+    assert "| GPU: end-to-end update | at most 1.5 ms | not measured | – |" in readme.read_text(encoding="utf-8")
+    plant_cost(results, "cifar10")
+    assert update_readme(readme, results) and check_readme(readme, results)
+    text = readme.read_text(encoding="utf-8")
+    assert "| stored prefix against a plain end-to-end update | at least 20 times | 9.2 times | missed |" in text
+    assert "Measured on CIFAR-10, 7 rounds" in text
 
 
 def test_numbers_of_analyses(shared_tree: Path) -> None:
@@ -138,7 +150,7 @@ def test_targets_are_met_missed_or_not_measured(tmp_path: Path) -> None:
     assert (row.target, row.reached, row.met) == ("at least 20 times", "9.2 times", False)
     row = by_name["stored-prefix update at T = 49 against T = 9"]
     assert (row.target, row.reached, row.met) == ("at most 1.1 times", "1.02 times", True)
-    assert by_name["checks, evaluation and checkpoints, of a run of full length"].target == "at most 8 %"
+    assert by_name["checks, evaluation, checkpoints: share of a run"].target == "at most 8 %"
     assert by_name["GPU: end-to-end update"].met is None
     assert all(row.met is None for row in targets(None))
     gpu = attrs.evolve(_cost(tmp_path), device="cuda:0")
