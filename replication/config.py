@@ -193,6 +193,7 @@ class RuntimeParams:
     threads: int = attrs.field(validator=_between(1, 1024))
     fast: bool
     precision: str = attrs.field(validator=_one_of("auto", "float32", "bfloat16"))
+    compile: str = attrs.field(validator=_one_of("auto", "always", "never"))
     feature_precision: str = attrs.field(validator=_one_of("float32", "float16"))
     memory_limit_gib: float = attrs.field(validator=_between(0, 10**6))
     host_limit_gib: float = attrs.field(validator=_between(0, 10**6))

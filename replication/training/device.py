@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -17,6 +18,7 @@ import torch
 from replication.config import RuntimeParams
 from replication.errors import TrainingError
 
+_COMPILERS = (os.environ.get("CXX", "c++"), "g++", "clang++")
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 
 
@@ -24,7 +26,7 @@ def choose_device(runtime: RuntimeParams) -> torch.device:
     """The device that `runtime.device` names; sets the number of CPU threads and deterministic kernels.
 
     Raises:
-        TrainingError: CUDA is asked for and is not there.
+        TrainingError: CUDA is asked for and is not there, or compiling is and there is no compiler.
     """
     torch.set_num_threads(runtime.threads)
     name = runtime.device
@@ -33,6 +35,8 @@ def choose_device(runtime: RuntimeParams) -> torch.device:
     if name == "cuda" and "LOCAL_RANK" in os.environ:  # one process per GPU, as torchrun starts them
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(name)
+    if device.type == "cpu" and runtime.compile == "always" and not any(map(shutil.which, _COMPILERS)):
+        raise TrainingError("runtime.compile: always needs a C++ compiler on a CPU; install g++, or set it to never")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise TrainingError("runtime.device asks for CUDA and PyTorch sees no GPU here; set it to auto or cpu")

@@ -24,7 +24,7 @@ class UpdateLoop:
         loss: maps logits and labels to a scalar; its own parameters, if any, are trained along.
         draw: gives the next (inputs, labels).
         params: learning rate and gradient clamp.
-        runtime: whether to use Adam's fused kernel, and the precision of the forward pass.
+        runtime: whether to use Adam's fused kernel, to compile the model, and the precision of the forward pass.
     """
 
     def __init__(
@@ -37,12 +37,13 @@ class UpdateLoop:
     ) -> None:
         self._model, self._loss, self._draw = model, loss, draw
         self._parameters = [parameter for part in (model, loss) for parameter in part.parameters()]
+        self._device_type = self._parameters[0].device.type
+        # "auto" is "never" until a measurement shows that compiling pays within a run.
+        self._forward = _compiled(model, self._device_type) if runtime.compile == "always" else model
         self._clamp = params.gradient_clamp
         # The fused kernel is one pass over the parameters instead of a dozen; same arithmetic up to rounding.
         self._optimizer = torch.optim.Adam(self._parameters, lr=params.learning_rate, fused=runtime.fast)
-        self._autocast = torch.autocast(
-            self._parameters[0].device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16"
-        )
+        self._autocast = torch.autocast(self._device_type, torch.bfloat16, enabled=runtime.precision == "bfloat16")
 
     def run(self, updates: int) -> int:
         """Make `updates` gradient updates, fewer if a signal asks to stop.
@@ -58,7 +59,7 @@ class UpdateLoop:
         while made < updates and not (asked_to_stop() and world() == 1):  # several processes stop together, later
             inputs, labels = self._draw()
             with self._autocast:
-                logits = self._model(inputs)
+                logits = self._forward(inputs)
             # The oracle's loss is a function of the whole batch, not a mean over its parts.
             last = self._loss(gather_rows(logits.float(), len(labels)), labels)
             self._optimizer.zero_grad(set_to_none=True)
@@ -94,6 +95,15 @@ class UpdateLoop:
             like = tensor if tensor.shape != parameter.shape or moment == "step" else parameter
             kept = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device, requires_grad=False)
             self._optimizer.state[parameter][moment] = kept.copy_(tensor)
+
+
+def _compiled(model: nn.Module, device_type: str) -> Callable[[Tensor], Tensor]:
+    """`model` through torch.compile: the same arithmetic up to rounding. On CUDA its kernels are launched as one graph,
+    since at these sizes launching them one by one takes longer than they do.
+    """
+    mode = "reduce-overhead" if device_type == "cuda" else "default"
+    forward: Callable[[Tensor], Tensor] = torch.compile(model, mode=mode, dynamic=False)
+    return forward
 
 
 def _all_finite(tensors: Iterable[Tensor]) -> bool:

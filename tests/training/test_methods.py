@@ -244,6 +244,13 @@ def test_a_loss_that_is_no_number_stops_with_one_line_and_leaves_nothing(experim
     assert not list(tmp_path.rglob("*.json"))
 
 
+def test_compiling_without_a_compiler_is_one_line(experiment, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("replication.training.device.shutil.which", lambda _name: None)
+    wanted = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, compile="always"))
+    with pytest.raises(TrainingError, match=r"runtime\.compile: always needs a C\+\+ compiler"):
+        train(wanted, digits, "e2e", 0, tmp_path)
+
+
 def test_cuda_asked_for_and_absent_is_one_line(experiment, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     wanted = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, device="cuda:1"))

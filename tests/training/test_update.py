@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
+import attrs
 import pytest
 import torch
 from torch import nn
 
 from replication.config import OptimizerParams
+from replication.models.resnet import PlainBlock
 from replication.training.seeds import STREAMS, generator, stream_seed
 from replication.training.update import UpdateLoop
 
@@ -56,6 +60,23 @@ def test_the_loss_of_an_oracle_may_have_parameters_of_its_own(experiment):
     params = OptimizerParams(0.01, None, 1)
     UpdateLoop(Scale(), loss, lambda: (torch.ones(1), torch.zeros(1)), params, experiment.runtime).run(3)
     assert loss.shift.item() == pytest.approx(-0.03, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_module_takes_the_same_updates(experiment):
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randn(8, 3, 6, 6, generator=generator), torch.arange(8) % 4
+
+    def updated(compile: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(PlainBlock(3), nn.Flatten(), nn.Linear(108, 4))
+        runtime = attrs.evolve(experiment.runtime, compile=compile)
+        loop = UpdateLoop(model, nn.CrossEntropyLoss(), lambda: batch, OptimizerParams(0.01, 0.1, 8), runtime)
+        assert loop.run(3) == 3
+        return model.state_dict()
+
+    torch.testing.assert_close(updated("always"), updated("never"), rtol=1e-4, atol=1e-5)
 
 
 def test_streams_and_phases_of_one_seed_differ_and_are_stable():
