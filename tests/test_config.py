@@ -48,8 +48,7 @@ def test_the_papers_numbers_are_the_defaults():
     assert experiment.boostresnet.check_interval == 10_000
     assert load_experiment("svhn", PARAMS).boostresnet.check_interval == 5_000
     assert load_experiment("mnist", PARAMS).model.width == 1024
-    assert experiment.augmentation.crop_padding == 3
-    assert load_experiment("svhn", PARAMS).budget == 1.0
+    assert experiment.augmentation.crop_padding == 3 and DOCUMENT["defaults"]["budget"] == 1.0
 
 
 @pytest.mark.parametrize("line", PARAMS.read_text().split("\ndefaults:\n")[1].split("\nexperiments:\n")[0].splitlines())

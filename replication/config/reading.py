@@ -1,4 +1,4 @@
-"""params.yaml as frozen, validated, typed objects.
+"""params.yaml, read and held against `schema`.
 
 A key that does not exist, a value of the wrong type or out of range is a ConfigError that names the key by its dotted
 path and what is allowed there; nothing is silently ignored or converted (an integer may stand for a float, nothing
@@ -7,33 +7,18 @@ else).
 
 from __future__ import annotations
 
-import math
 import reprlib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 import yaml
 
+from replication.config.schema import COMMON, DATASETS, METHODS, Experiment, Lists
 from replication.errors import ConfigError
-
-DATASETS = ("digits", "cifar10", "svhn", "mnist")
-METHODS = (
-    "boostresnet",
-    "e2e",
-    "boostresnet-refined",
-    "boostresnet-binary",
-    "adaboost-mm",
-    "gradient-boosting",
-    "hist-gradient-boosting",
-)
-READINGS = ("released", "paper-text", "mlp")
-ORACLE_LOSSES = ("exp_cross_entropy", "exponential")
-COMMON = ("analysis", "checkpoint", "cost", "depth")  # sections of params.yaml that no dataset overrides
-AUXILIARIES = ("transition-blocks", "linear")
 
 # What PyYAML lets through when a scalar does not have the form that its tag demands, as in `!!bool maybe`.
 _YAML_MISTAKES = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, RecursionError)
@@ -42,203 +27,6 @@ _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, 60, 60
 
 T = TypeVar("T")
-
-
-def _one_of(*allowed: str) -> Callable[..., None]:
-    def check(_instance: object, _attribute: object, value: str) -> None:
-        if value not in allowed:
-            raise ValueError(f"must be one of {', '.join(allowed)}")
-
-    return check
-
-
-def _between(low: float, high: float = math.inf, *, open_low: bool = False) -> Callable[..., None]:
-    sign = "above" if open_low else "at least"
-
-    def check(_instance: object, _attribute: object, value: float | None) -> None:
-        if value is None:
-            return
-        if not math.isfinite(value) or value > high or value < low or (open_low and value == low):
-            limit = f" and at most {high:g}" if math.isfinite(high) else ""
-            raise ValueError(f"must be {sign} {low:g}{limit}")
-
-    return check
-
-
-def _device(_instance: object, _attribute: object, value: str) -> None:
-    kind, _, index = value.partition(":")
-    if value not in ("auto", "cpu", "cuda") and not (kind == "cuda" and index.isdecimal()):
-        raise ValueError("must be auto, cpu, cuda or cuda:N")
-
-
-_positive = _between(0, open_low=True)
-_count = _between(1, 10**9)
-
-
-@attrs.frozen
-class DataParams:
-    allow_unofficial: bool
-    validation_fraction: float = attrs.field(validator=_between(0, 0.5, open_low=True))
-    split_seed: int = attrs.field(validator=_between(0, 2**32 - 1))
-    include_extra: bool
-    exact_test_images: int | None = attrs.field(validator=_count)
-
-
-@attrs.frozen
-class AugmentationParams:
-    crop_padding: int = attrs.field(validator=_between(0, 64))
-    flip: bool
-    cached_views: int = attrs.field(validator=_between(0, 1000))
-
-    @property
-    def active(self) -> bool:
-        """Whether a training image can differ from the stored one."""
-        return self.crop_padding > 0 or self.flip
-
-
-@attrs.frozen
-class ModelParams:
-    reading: str = attrs.field(validator=_one_of(*READINGS))
-    blocks: int = attrs.field(validator=_between(1, 1000))
-    width: int = attrs.field(validator=_between(1, 2**16))
-
-
-@attrs.frozen
-class OptimizerParams:
-    learning_rate: float = attrs.field(validator=_positive)
-    gradient_clamp: float | None = attrs.field(validator=_positive)
-    batch_size: int = attrs.field(validator=_count)
-
-
-@attrs.frozen
-class BoostResNetParams:
-    oracle_loss: str = attrs.field(validator=_one_of(*ORACLE_LOSSES))
-    auxiliary: str = attrs.field(validator=_one_of(*AUXILIARIES))
-    updates_per_block: int = attrs.field(validator=_count)
-    check_interval: int = attrs.field(validator=_count)
-    gamma_threshold: float = attrs.field(validator=_between(-1, 1))
-    initial_edge: float = attrs.field(validator=_between(0, 0.999))
-
-
-@attrs.frozen
-class BinaryParams:
-    """The pair of classes of binary BoostResNet: y = -1 and y = +1."""
-
-    negative: int = attrs.field(validator=_between(0, 10**6))
-    positive: int = attrs.field(validator=_between(0, 10**6))
-
-
-@attrs.frozen
-class GradientBoostingParams:
-    shrinkage: float = attrs.field(validator=_between(0, 1, open_low=True))
-
-
-@attrs.frozen
-class StockLibraryParams:
-    iterations: int = attrs.field(validator=_count)
-    train_samples: int = attrs.field(validator=_count)
-
-
-@attrs.frozen
-class LengthParams:
-    updates: int | None = attrs.field(validator=_count)
-
-
-@attrs.frozen
-class EvaluationParams:
-    interval: int = attrs.field(validator=_count)
-    train_samples: int = attrs.field(validator=_count)
-    held_out_samples: int = attrs.field(validator=_count)
-    test_curve: bool
-    batch_size: int = attrs.field(validator=_count)
-
-
-@attrs.frozen
-class AnalysisParams:
-    """How much the analysis measures; changes no run."""
-
-    test_samples: int = attrs.field(validator=_count)
-    random_draws: int = attrs.field(validator=_between(1, 10**6))
-    bootstrap: int = attrs.field(validator=_between(1, 10**6))
-    probe_samples: int = attrs.field(validator=_count)
-
-
-@attrs.frozen
-class CostParams:
-    """How time and memory are measured; changes no run."""
-
-    repetitions: int = attrs.field(validator=_between(1, 1000))
-    samples: int = attrs.field(validator=_count)
-    depths: tuple[int, ...]
-
-
-@attrs.frozen
-class DepthParams:
-    """Depths at which accuracy is compared; changes no other run."""
-
-    blocks: tuple[int, ...]
-
-
-@attrs.frozen
-class CheckpointParams:
-    """How often a run saves its state."""
-
-    updates: int = attrs.field(validator=_count)
-    minutes: float = attrs.field(validator=_positive)
-
-
-@attrs.frozen
-class RuntimeParams:
-    device: str = attrs.field(validator=_device)
-    threads: int = attrs.field(validator=_between(1, 1024))
-    fast: bool
-    precision: str = attrs.field(validator=_one_of("auto", "float32", "bfloat16"))
-    compile: str = attrs.field(validator=_one_of("auto", "always", "never"))
-    feature_precision: str = attrs.field(validator=_one_of("float32", "float16"))
-    memory_limit_gib: float = attrs.field(validator=_between(0, 10**6))
-    host_limit_gib: float = attrs.field(validator=_between(0, 10**6))
-    disk_limit_gib: float = attrs.field(validator=_between(0, 10**6))
-
-
-@attrs.frozen
-class Experiment:
-    """Everything that determines the runs on one dataset, but for method and seed."""
-
-    dataset: str = attrs.field(validator=_one_of(*DATASETS))
-    budget: float = attrs.field(validator=_between(0, 100, open_low=True))
-    data: DataParams
-    augmentation: AugmentationParams
-    model: ModelParams
-    optimizer: OptimizerParams
-    boostresnet: BoostResNetParams
-    binary: BinaryParams
-    gradient_boosting: GradientBoostingParams
-    stock_library: StockLibraryParams
-    end_to_end: LengthParams
-    refinement: LengthParams
-    evaluation: EvaluationParams
-    analysis: AnalysisParams
-    cost: CostParams
-    depth: DepthParams
-    checkpoint: CheckpointParams
-    runtime: RuntimeParams
-
-    def scaled(self, updates: int) -> int:
-        """A length in gradient updates under the budget, at least one update."""
-        return max(1, round(updates * self.budget))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain nested dictionary, for run.json and the run tracker: equal to what JSON makes of it."""
-        return attrs.asdict(self, value_serializer=lambda _, __, value: list(value) if type(value) is tuple else value)
-
-
-@attrs.frozen
-class Lists:
-    """What the pipeline runs: the product of the three."""
-
-    datasets: tuple[str, ...]
-    methods: tuple[str, ...]
-    seeds: tuple[int, ...]
 
 
 def load_experiment(dataset: str, path: Path = Path("params.yaml")) -> Experiment:
