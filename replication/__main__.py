@@ -110,6 +110,22 @@ def depth(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> Non
 
 
 @app.command()
+def ablate(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None:
+    """Measure deviations: train the variants of `ablations` and hold them against the default's runs."""
+    from replication.ablations import measure_ablations
+    from replication.config import load_lists, load_variants
+    from replication.datasets import load_prepared
+    from replication.training import interruption
+
+    experiment = _experiment(dataset, params, device)
+    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    interruption.listen()
+    variants, seeds = load_variants(dataset, params), load_lists(params).seeds
+    rows = measure_ablations(experiment, variants, data, seeds, RUNS, RESULTS)
+    print(f"wrote {RESULTS / dataset / 'ablations.csv'}: {len(rows)} rows")
+
+
+@app.command()
 def claims(dataset: Dataset) -> None:
     """Judge the paper's claims, and ours, by the criteria fixed beforehand."""
     from collections import Counter

@@ -11,7 +11,15 @@ import pytest
 import yaml
 from hypothesis import given, settings, strategies as st
 
-from replication.config import COMMON, DATASETS, Experiment, experiment_from_dict, load_experiment, load_lists
+from replication.config import (
+    COMMON,
+    DATASETS,
+    Experiment,
+    experiment_from_dict,
+    load_experiment,
+    load_lists,
+    load_variants,
+)
 from replication.errors import ConfigError
 
 PARAMS = Path(__file__).resolve().parent.parent / "params.yaml"
@@ -109,6 +117,7 @@ def test_missing_keys_files_and_broken_yaml(tmp_path):
     [
         ("datasets", ["digits", "imagenet"], "unknown name 'imagenet'"),
         ("datasets", ["digits", "digits"], "different names"),
+        ("ablations_of", ["imagenet"], "ablations_of: unknown name 'imagenet'"),
         ("seeds", [0, -1], "-1 is no seed"),
         ("seeds", [True], "True is no seed"),
         ("seeds", [], "different whole numbers"),
@@ -119,6 +128,65 @@ def test_missing_keys_files_and_broken_yaml(tmp_path):
 def test_mistakes_in_the_lists(tmp_path, keys, value, message):
     with pytest.raises(ConfigError, match=message):
         load_lists(write(tmp_path, changed(keys, value)))
+
+
+def test_variants_change_what_they_say_and_nothing_else():
+    default = load_experiment("digits", PARAMS)
+    variants = {variant.name: variant for variant in load_variants("digits", PARAMS)}
+    assert list(variants) == ["oracle-exponential", "initial-edge", "auxiliary-linear", "paper-text", "no-clamp"]
+    assert "no-augmentation" in {variant.name for variant in load_variants("cifar10", PARAMS)}
+    assert "auxiliary-linear" not in {variant.name for variant in load_variants("mnist", PARAMS)}
+    paper = variants["paper-text"]
+    assert paper.methods == ("boostresnet",)
+    assert paper.changes == {
+        "model.reading": "paper-text", "model.width": 15, "boostresnet.auxiliary": "linear",
+    }  # fmt: skip
+    assert paper.experiment.model.blocks == default.model.blocks
+    wanted, found = default.as_dict(), paper.experiment.as_dict()
+    for name, value in paper.changes.items():
+        section, key = name.split(".")
+        wanted[section][key] = value
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        ("ablations", [], r"ablations: must be a section of named values, got \[\]"),
+        ("ablations.no-clamp", None, r"ablations\.no-clamp: must be a section of named values, got None"),
+        (
+            "ablations.default",
+            {},
+            r"'ablations\.default': a variant's name is .* and not 'default'",
+        ),
+        ("ablations.../x", {}, r"a variant's name is of a-z"),
+        ("ablations.no-clamp.optimiser", {}, r"unknown section 'ablations\.no-clamp\.optimiser'; a variant may have"),
+        ("ablations.no-clamp.data", {"include_extra": False}, r"unknown section 'ablations\.no-clamp\.data'"),
+        ("ablations.no-clamp.model", 3, r"ablations\.no-clamp\.model: must be a section of named values, got 3"),
+        ("ablations.no-clamp.optimizer.clamp", 1, r"unknown parameter 'ablations\.no-clamp\.optimizer\.clamp'; known"),
+        (
+            "ablations.no-clamp.optimizer.batch_size",
+            0,
+            r"no-clamp\.optimizer\.batch_size must be at least 1",
+        ),
+        ("ablations.no-clamp.methods", ["boostresnet-refined"], r"ablations\.no-clamp\.methods: unknown name 'boost"),
+        (
+            "ablations.no-clamp.methods",
+            ["e2e", "e2e"],
+            r"ablations\.no-clamp\.methods must be a list of different names",
+        ),
+        ("defaults.budget", 0, r"defaults: budget must be above 0"),
+    ],
+)
+def test_mistakes_in_variants_name_the_key(tmp_path, keys, value, message):
+    document = copy.deepcopy(DOCUMENT)
+    if keys == "ablations.../x":
+        document["ablations"]["../x"] = value
+    else:
+        document = changed(keys, value)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_variants("digits", write(tmp_path, document))
+    assert "\n" not in str(caught.value)
 
 
 def test_budget_scales_lengths_and_never_to_nothing(experiment):

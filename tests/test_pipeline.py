@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from replication.config import METHODS, load_experiment, load_lists
+from replication.config import METHODS, load_experiment, load_lists, load_variants
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -59,6 +59,12 @@ WITHOUT = {
     "depth": {
         "replication.analysis.sampling": "hands out all examples in order",
         "replication.analysis.theory": "concerns what `evaluate` adds for BoostResNet",
+        "replication.datasets.prepared": _READ,
+        "replication.datasets.sources": _READ,
+    },
+    "ablations": {
+        "replication.analysis.sampling": "hands out all examples in order",
+        "replication.analysis.theory": "concerns what `evaluate` adds for BoostResNet and is not published here",
         "replication.datasets.prepared": _READ,
         "replication.datasets.sources": _READ,
     },
@@ -196,6 +202,13 @@ def test_every_parameter_a_stage_names_exists() -> None:
             for key in parameter.replace("${item.dataset}", dataset).split("."):
                 assert key in place, f"{name}: params.yaml has no {parameter}"
                 place = place[key]
+
+
+def test_the_runs_that_variants_are_held_against_are_dependencies() -> None:
+    for dataset in PARAMS["datasets"]:
+        for variant in load_variants(dataset, ROOT / "params.yaml"):
+            for method in variant.methods:
+                assert f"runs/${{item.dataset}}/{method}" in STAGES["ablations"]["deps"], variant.name
 
 
 def test_the_tiny_pipeline_knows_the_parameters(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """params.yaml as frozen, validated, typed objects: `schema` says what there is, `reading` reads and checks it."""
 
-from replication.config.reading import experiment_from_dict, load_experiment, load_lists
+from replication.config.reading import experiment_from_dict, load_experiment, load_lists, load_variants
 from replication.config.schema import (
+    ABLATED,
     AUXILIARIES,
     COMMON,
     DATASETS,
     METHODS,
     ORACLE_LOSSES,
     READINGS,
+    UNCHANGED,
+    VARIED,
     AnalysisParams,
     AugmentationParams,
     BinaryParams,
@@ -25,15 +28,19 @@ from replication.config.schema import (
     OptimizerParams,
     RuntimeParams,
     StockLibraryParams,
+    Variant,
 )
 
 __all__ = [
+    "ABLATED",
     "AUXILIARIES",
     "COMMON",
     "DATASETS",
     "METHODS",
     "ORACLE_LOSSES",
     "READINGS",
+    "UNCHANGED",
+    "VARIED",
     "AnalysisParams",
     "AugmentationParams",
     "BinaryParams",
@@ -51,7 +58,9 @@ __all__ = [
     "OptimizerParams",
     "RuntimeParams",
     "StockLibraryParams",
+    "Variant",
     "experiment_from_dict",
     "load_experiment",
     "load_lists",
+    "load_variants",
 ]

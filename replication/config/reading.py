@@ -7,6 +7,7 @@ else).
 
 from __future__ import annotations
 
+import re
 import reprlib
 import types
 import typing
@@ -17,11 +18,13 @@ from typing import Any, TypeVar
 import attrs
 import yaml
 
-from replication.config.schema import COMMON, DATASETS, METHODS, Experiment, Lists
+from replication.config.schema import ABLATED, COMMON, DATASETS, METHODS, UNCHANGED, VARIED, Experiment, Lists, Variant
 from replication.errors import ConfigError
 
 # What PyYAML lets through when a scalar does not have the form that its tag demands, as in `!!bool maybe`.
 _YAML_MISTAKES = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, RecursionError)
+
+_OF_ONE_STAGE = ("ablations", "ablations_of", "depth_of")
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, 60, 60
@@ -35,6 +38,47 @@ def load_experiment(dataset: str, path: Path = Path("params.yaml")) -> Experimen
     Raises:
         ConfigError: the file is missing or malformed, or a key or value in it is not allowed.
     """
+    return experiment_from_dict(_values(dataset, path), str(path))
+
+
+def load_variants(dataset: str, path: Path = Path("params.yaml")) -> tuple[Variant, ...]:
+    """The variants of `ablations` that differ from the experiment of this dataset, in their order.
+
+    Raises:
+        ConfigError: as in `load_experiment`; a mistake in a variant is named by its dotted path under `ablations`.
+    """
+    values = _values(dataset, path)
+    default = experiment_from_dict(values, str(path))
+    try:
+        variants = [
+            _variant(name, value, values) for name, value in _mapping(_read(path)["ablations"], "ablations").items()
+        ]
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return tuple(variant for variant in variants if variant.experiment != default)
+
+
+def _variant(name: str, value: Any, values: Mapping[str, Any]) -> Variant:
+    where = f"ablations.{name}"
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name == UNCHANGED:
+        raise ConfigError(f"{_shown(where)}: a variant's name is of a-z, 0-9 and hyphens, and not '{UNCHANGED}'")
+    sections = dict(_mapping(value, where))
+    methods = _names(sections.pop("methods", ["boostresnet"]), ABLATED, f"{where}.methods")
+    for section in sections:
+        if section not in VARIED:
+            raise ConfigError(
+                f"unknown section {_shown(f'{where}.{section}')}; a variant may have methods, {', '.join(VARIED)}"
+            )
+    changes = {
+        f"{section}.{key}": changed
+        for section, keys in sections.items()
+        for key, changed in _mapping(keys, f"{where}.{section}").items()
+    }
+    return Variant(name, changes, methods, _structure(Experiment, _merge(values, sections, where), where))
+
+
+def _values(dataset: str, path: Path) -> dict[str, Any]:
+    """What `Experiment` is made of, the defaults checked already."""
     document = _read(path)
     if dataset not in DATASETS:
         raise ConfigError(f"unknown dataset '{dataset}'; choose one of {', '.join(DATASETS)}")
@@ -53,7 +97,7 @@ def load_experiment(dataset: str, path: Path = Path("params.yaml")) -> Experimen
             raise ConfigError(f"{path}: '{section}' is the same for every dataset; set it at the top level")
     experiment_from_dict({"dataset": dataset, **defaults, **common}, f"{path}: defaults")
     merged = _merge(defaults, overrides, f"experiments.{dataset}")
-    return experiment_from_dict({"dataset": dataset, **merged, **common}, str(path))
+    return {"dataset": dataset, **merged, **common}
 
 
 def experiment_from_dict(values: Mapping[str, Any], origin: str = "parameters") -> Experiment:
@@ -84,7 +128,8 @@ def load_lists(path: Path = Path("params.yaml")) -> Lists:
             raise ConfigError(f"{path}: seeds: {_shown(seed)} is no seed; use whole numbers from 0 to {2**32 - 1}")
     if len(set(seeds)) != len(seeds):
         raise ConfigError(wrong)
-    _names(document["depth_of"], DATASETS, f"{path}: depth_of")
+    for name in ("depth_of", "ablations_of"):
+        _names(document[name], DATASETS, f"{path}: {name}")
     return Lists(
         datasets=_names(document["datasets"], DATASETS, f"{path}: datasets"),
         methods=tuple(methods["all"]),
@@ -114,7 +159,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, *_YAML_MISTAKES) as error:
         raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split()):.200}") from error
     document = _mapping(document, str(path))
-    expected = {"defaults", "experiments", "datasets", "depth_of", "methods", "seeds", *COMMON}
+    expected = {"defaults", "experiments", "datasets", "methods", "seeds", *_OF_ONE_STAGE, *COMMON}
     if set(document) != expected:
         missing, unknown = sorted(expected - set(document)), sorted(map(str, set(document) - expected))
         problem = f"missing section '{missing[0]}'" if missing else f"unknown section {_shown(unknown[0])}"

@@ -22,6 +22,11 @@ READINGS = ("released", "paper-text", "mlp")
 ORACLE_LOSSES = ("exp_cross_entropy", "exponential")
 COMMON = ("analysis", "checkpoint", "cost", "depth")  # sections of params.yaml that no dataset overrides
 AUXILIARIES = ("transition-blocks", "linear")
+# Sections that a variant of `ablations` may change: of the method, not of data, lengths, measurement or machine.
+VARIED = ("augmentation", "model", "optimizer", "boostresnet", "gradient_boosting")
+# Methods that can be trained under a variant: all that start from nothing, on all classes, under these sections.
+ABLATED = ("boostresnet", "e2e", "adaboost-mm", "gradient-boosting")
+UNCHANGED = "default"  # how the experiment as it is is called among its variants
 
 
 def _one_of(*allowed: str) -> Callable[..., None]:
@@ -210,6 +215,21 @@ class Experiment:
     def as_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, for run.json and the run tracker: equal to what JSON makes of it."""
         return attrs.asdict(self, value_serializer=lambda _, __, value: list(value) if type(value) is tuple else value)
+
+
+@attrs.frozen
+class Variant:
+    """An experiment with one deviation, to be held against the experiment as it is.
+
+    Attributes:
+        changes: what is different, by dotted names.
+        methods: what is trained under it.
+    """
+
+    name: str
+    changes: dict[str, Any]
+    methods: tuple[str, ...]
+    experiment: Experiment
 
 
 @attrs.frozen
