@@ -60,6 +60,7 @@ _SMALL: Mapping[str, Any] = {
     "cost.samples": 50,
     "cost.depths": [5],
     "depth.blocks": [1, 3],
+    "ablations_of": ["digits", "cifar10"],  # with an unofficial copy, and with augmentation to switch off
     "runtime.device": "cpu",
     "runtime.threads": 1,
 }
@@ -217,6 +218,11 @@ def check_report(place: Workplace) -> None:
         folder, unofficial = place.clone / "paper" / "generated" / dataset, dataset not in OFFICIAL
         table = (folder / "table.tex").read_text(encoding="utf-8")
         expect((UNOFFICIAL in table) is unofficial, f"{dataset}/table.tex: '{UNOFFICIAL}' is where it should not be")
+        ablations = folder / "ablations.tex"
+        expect(ablations.is_file() is (dataset in _SMALL["ablations_of"]), f"{ablations} is where it should not be")
+        if ablations.is_file():
+            marked = UNOFFICIAL in ablations.read_text(encoding="utf-8")
+            expect(marked is unofficial, f"{dataset}/{ablations.name}: '{UNOFFICIAL}' is where it should not be")
         figures = sorted(folder.glob("*.pdf"))
         expect(figures, f"paper/generated/{dataset} holds no figure")
         for figure in figures if shutil.which("pdftotext") else []:

@@ -7,6 +7,7 @@ from pathlib import Path
 from replication.config import DATASETS
 from replication.errors import ResultsError
 from replication.files import atomic_path
+from replication.report.ablations import latex_ablations, load_ablations
 from replication.report.analyses import load_analyses
 from replication.report.costs import load_cost
 from replication.report.depth import load_depth
@@ -17,7 +18,7 @@ from replication.report.results import load_results
 from replication.report.tables import results_table, round_rows
 from replication.report.verdicts import latex_claims, load_verdicts
 
-_OPTIONAL = ("rounds.tex", "claims.tex", "cost.tex")
+_OPTIONAL = ("rounds.tex", "claims.tex", "cost.tex", "ablations.tex")
 
 
 def build_report(
@@ -35,11 +36,11 @@ def build_report(
         raise ResultsError(f"unknown dataset '{dataset}'; choose one of {', '.join(DATASETS)}")
     results, cost = load_results(dataset, results_root), load_cost(dataset, results_root)
     analyses, verdicts = load_analyses(results), load_verdicts(dataset, results_root)
-    depth = load_depth(dataset, results_root)
+    depth, ablations = load_depth(dataset, results_root), load_ablations(dataset, results_root)
     folder = out_root / dataset
     texts = {
         "table.tex": latex_results(results_table(results)),
-        "numbers.tex": latex_numbers(results, analyses, cost, verdicts, depth),
+        "numbers.tex": latex_numbers(results, analyses, cost, verdicts, depth, ablations),
     }
     if results.of("boostresnet"):
         texts["rounds.tex"] = latex_rounds(round_rows(results))
@@ -47,6 +48,8 @@ def build_report(
         texts["claims.tex"] = latex_claims(dataset, verdicts)
     if cost is not None:
         texts["cost.tex"] = latex_targets(cost)
+    if ablations:
+        texts["ablations.tex"] = latex_ablations(ablations)
     written = []
     for name, text in texts.items():
         with atomic_path(folder / name) as temporary:

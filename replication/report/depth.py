@@ -6,7 +6,6 @@ from pathlib import Path
 
 import attrs
 
-from replication.errors import ResultsError
 from replication.report.fields import Fields, read_rows
 
 
@@ -34,9 +33,6 @@ def load_depth(dataset: str, results_root: Path = Path("results")) -> tuple[Dept
 
 
 def _depth_run(row: Fields) -> DepthRun:
-    official = row.text("official_data")
-    if official not in ("True", "False"):
-        raise ResultsError(f"{row.where}: official_data must be True or False, got '{official:.20}'")
     return DepthRun(
         method=row.text("method"),
         depth=row.integer("depth"),
@@ -44,5 +40,5 @@ def _depth_run(row: Fields) -> DepthRun:
         train_accuracy=row.fraction("train_accuracy"),
         test_accuracy=row.fraction("test_accuracy"),
         budget=row.number("budget"),
-        official=official == "True",
+        official=row.flag("official_data"),
     )

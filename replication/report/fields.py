@@ -58,6 +58,13 @@ class Fields:
             raise self._wrong(name, "true or false")
         return value
 
+    def flag(self, name: str) -> bool:
+        """True or False, as Python writes them into a table's cell."""
+        value = self._get(name)
+        if value not in ("True", "False"):
+            raise self._wrong(name, "True or False")
+        return bool(value == "True")
+
     def text(self, name: str) -> str:
         """A string with something in it."""
         value = self._get(name)

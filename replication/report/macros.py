@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from replication.report.ablations import Ablated, ablation_numbers
 from replication.report.analyses import Analysis
 from replication.report.costs import Cost
 from replication.report.depth import DepthRun
@@ -55,10 +56,11 @@ def latex_numbers(
     cost: Cost | None = None,
     verdicts: Sequence[Judged] = (),
     depth: Sequence[DepthRun] = (),
+    ablations: Sequence[Ablated] = (),
 ) -> str:
     r"""The file of `\setresult` lines of one dataset, sorted by name."""
     values = numbers(results) | rounds_numbers(results) | analysis_numbers(analyses or {})
-    values |= cost_numbers(cost) | verdict_numbers(verdicts) | depth_numbers(depth)
+    values |= cost_numbers(cost) | verdict_numbers(verdicts) | depth_numbers(depth) | ablation_numbers(ablations)
     lines = ["% Made by `python -m replication report`; do not edit."]
     for name, text in sorted(values.items()):
         lines.append(rf"\setresult{{{results.dataset}/{name}}}{{{_escape(text)}}}%")

@@ -11,7 +11,7 @@ from replication.config import METHODS
 from replication.report.build import build_all
 from replication.report.claims import write_claims
 from tests.report.synthetic import Plant, plant_run
-from tests.report.synthetic_more import plant_cost, plant_depth, plant_full_analysis
+from tests.report.synthetic_more import plant_ablations, plant_cost, plant_depth, plant_full_analysis
 
 
 @pytest.fixture
@@ -55,5 +55,6 @@ def _plant_everything(root: Path) -> Path:
             plant_run(root, "cifar10", method, 0, blocks=24, per_block=20, budget=0.002, official=False)
     plant_cost(root)
     plant_depth(root)
+    plant_ablations(root)
     write_claims("digits", root, root / "digits/claims.json")
     return root

@@ -1,4 +1,4 @@
-"""Made-up analyses, cost measurement and depth experiment, in the published formats. No result of anything."""
+"""Made-up analyses, cost measurement, depths and ablations, in the published formats. No result of anything."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import random
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from replication.files import write_csv
 
@@ -177,4 +179,20 @@ def plant_depth(root: Path, dataset: str = "mnist") -> Path:
     ]  # fmt: skip
     path = root / dataset / "depth.csv"
     write_csv(path, columns, rows)
+    return path
+
+
+def plant_ablations(root: Path, dataset: str = "digits", seeds: int = 3) -> Path:
+    """Write a synthetic ablations.csv with the variants of params.yaml: the n-th is 0.01 n worse."""
+    params = Path(__file__).resolve().parents[2] / "params.yaml"
+    variants = ["default", *yaml.safe_load(params.read_text(encoding="utf-8"))["ablations"]]
+    rows = [
+        {"variant": variant, "changes": f"section.key = {n}" if n else "", "method": "boostresnet", "seed": seed,
+         "gradient_updates": 350, "train_accuracy": 1 - 0.01 * n, "validation_accuracy": 0.9,
+         "test_accuracy": 0.98 - 0.01 * n - 0.002 * seed * n, "final_edge": 0.99,
+         "positive_gamma_blocks": 7 - (seed == n), "rounds": 7, "budget": 0.005, "official_data": True}
+        for n, variant in enumerate(variants) for seed in range(seeds)
+    ]  # fmt: skip
+    path = root / dataset / "ablations.csv"
+    write_csv(path, tuple(rows[0]), rows)
     return path

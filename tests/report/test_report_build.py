@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from replication.config import DATASETS
 from replication.errors import ReplicationError, ResultsError
@@ -38,7 +39,7 @@ def test_mean_and_range_over_unequal_points() -> None:
 def test_the_same_results_give_the_same_bytes(shared_tree: Path, generated: Path, tmp_path: Path) -> None:
     again = build_report("digits", shared_tree, tmp_path)
     figures = {f"{name}.{kind}" for name in FIGURES if name != "accuracy-depth" for kind in ("pdf", "png")}
-    texts = {"table.tex", "numbers.tex", "rounds.tex", "claims.tex", "cost.tex"}
+    texts = {"table.tex", "numbers.tex", "rounds.tex", "claims.tex", "cost.tex", "ablations.tex"}
     assert {path.name for path in again} == texts | figures
     for path in again:
         assert path.read_bytes() == (generated / "digits" / path.name).read_bytes(), path.name
@@ -111,7 +112,10 @@ def test_every_number_the_article_asks_for_exists(generated: Path) -> None:
     names = set(re.findall(r"\\(?:if)?result\{(?:#1|digits|cifar10|svhn|mnist)/([^}#]+)\}", text))
     names |= {f"config/{name}" for name in re.findall(r"\\settingrow(?:\{(?:[^{}]|\{[^}]*\})*\}){3}\{([^}]+)\}", text)}
     names |= set(re.findall(r"\\originrow\{[^}]*\}\{([^}#]+)\}", text))
-    names |= set(re.findall(r"\\ifany\{([^}]+)\}", text))
+    names |= set(re.findall(r"\\ifany\{([^}#]+)\}", text))
+    effects = set(re.findall(r"\\effect\{([^}#]+)\}", text))
+    assert effects == set(yaml.safe_load((PAPER.parent / "params.yaml").read_text(encoding="utf-8"))["ablations"])
+    names |= {f"ablation/{variant}/test" for variant in effects}
     rows = re.findall(r"\\overviewrow\{([^}#]+)\}", text)
     names |= {f"claim/{name}/verdict" for name in rows}
     assert len(names) > 150

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from replication.errors import ResultsError
+from replication.report.ablations import ablation_numbers, latex_ablations, load_ablations
 from replication.report.analyses import load_analyses
 from replication.report.claims import write_claims
 from replication.report.costs import Cost, linear_fit, load_cost, targets
@@ -22,7 +23,7 @@ from replication.report.render import latex_targets
 from replication.report.results import load_results
 from replication.report.verdicts import Judged, applying, counted, latex_claims, load_verdicts, verdict_numbers
 from tests.report.synthetic import Plant, edit_json
-from tests.report.synthetic_more import plant_cost, plant_full_analysis
+from tests.report.synthetic_more import plant_ablations, plant_cost, plant_full_analysis
 
 
 def _judged(identifier: str, verdict: str, **changes: Any) -> Judged:
@@ -192,6 +193,38 @@ def test_numbers_against_depth(shared_tree: Path) -> None:
     numbers = depth_numbers(load_depth("mnist", shared_tree))
     assert (numbers["depth/e2e/first"], numbers["depth/e2e/last"]) == ("2", "10")
     assert numbers["depth/e2e/test/last"] == "96.00 ± 0.00\N{NO-BREAK SPACE}%"
+
+
+def test_what_variants_change(tmp_path: Path) -> None:
+    path = plant_ablations(tmp_path)
+    ablations = load_ablations("digits", tmp_path)
+    assert [one.is_default for one in ablations] == [True, *[False] * 6]
+    numbers = ablation_numbers(ablations)
+    # The first variant is 1.0, 1.2 and 1.4 points below; Student's factor for three seeds is 4.303.
+    plain = str.maketrans({"\N{NO-BREAK SPACE}": " ", "\N{MINUS SIGN}": "-"})
+    points = {name: text.translate(plain) for name, text in numbers.items()}
+    assert points["ablation/oracle-exponential/test"] == "-1.20 [-1.70, -0.70] points"
+    assert points["ablation/initial-edge/train"] == "-2.00 [-2.00, -2.00] points"
+    latex = latex_ablations(ablations)
+    assert r"default & 350 & 98.00 \ensuremath{\pm} 0.00 & -- & -- & 0.990000 & 6--7 \\" in latex
+    assert "section.key = 1 & 350 & 96.80" in latex and "Data: official copy. Budget: 0.005." in latex
+    path.write_text(path.read_text(encoding="utf-8").replace("True", "False"), encoding="utf-8")
+    assert "3 seeds." in latex and "Data: unofficial copy." in latex_ablations(load_ablations("digits", tmp_path))
+
+
+def test_variants_of_one_seed_of_other_methods_and_without_default(tmp_path: Path) -> None:
+    path = plant_ablations(tmp_path, seeds=1)
+    numbers = ablation_numbers(load_ablations("digits", tmp_path))
+    assert numbers["ablation/no-clamp/test"] == "\N{MINUS SIGN}5.00\N{NO-BREAK SPACE}points"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("boostresnet", "e2e").replace("default,", "other,"), encoding="utf-8")
+    ablations = load_ablations("digits", tmp_path)
+    assert ablation_numbers(ablations) == {}
+    assert "other (e2e) & 350 & 98.00 & -- & -- &" in latex_ablations(ablations)
+    assert load_ablations("svhn", tmp_path) == ()
+    path.write_text(text.replace("True", "maybe"), encoding="utf-8")
+    with pytest.raises(ResultsError, match="row 1: official_data must be True or False, got 'maybe'"):
+        load_ablations("digits", tmp_path)
 
 
 def test_digits_suit_the_mean() -> None:

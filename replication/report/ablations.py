@@ -1,0 +1,157 @@
+"""Deviations, measured (results/DATASET/ablations.csv): what a variant differs by from the default, paired by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+
+from replication.config import UNCHANGED
+from replication.report.claims import student_interval
+from replication.report.fields import Fields, read_rows
+from replication.report.formats import Estimate, counts, fixed, latex_escape, percent, signed
+from replication.report.labels import UNOFFICIAL
+
+Value = Callable[["AblationRun"], float]
+_NONE, _SPACE = "\N{EN DASH}", "\N{NO-BREAK SPACE}"
+
+
+@attrs.frozen
+class AblationRun:
+    """The end of one run; accuracies are fractions, and edges and gammas are BoostResNet's."""
+
+    variant: str
+    changes: str
+    method: str
+    seed: int
+    gradient_updates: int
+    train_accuracy: float
+    test_accuracy: float
+    final_edge: float | None
+    positive_gammas: int | None
+    budget: float
+    official: bool
+
+
+@attrs.frozen
+class Ablated:
+    """All seeds of one variant and method, and of the default of that method."""
+
+    runs: tuple[AblationRun, ...]
+    defaults: tuple[AblationRun, ...]
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is what the others are held against."""
+        return self.runs == self.defaults
+
+    def differences(self, value: Value) -> list[float]:
+        """The variant's value less the default's, for every seed that both have."""
+        of_default = {run.seed: value(run) for run in self.defaults}
+        return [value(run) - of_default[run.seed] for run in self.runs if run.seed in of_default]
+
+
+def load_ablations(dataset: str, results_root: Path = Path("results")) -> tuple[Ablated, ...]:
+    """The variants of ablations.csv in their order, the default among them; none where it does not exist.
+
+    Raises:
+        ResultsError: it is damaged.
+    """
+    path = results_root / dataset / "ablations.csv"
+    runs = tuple(map(_run, read_rows(path))) if path.is_file() else ()
+    groups: dict[tuple[str, str], list[AblationRun]] = {}
+    for run in runs:
+        groups.setdefault((run.variant, run.method), []).append(run)
+    return tuple(
+        Ablated(tuple(group), tuple(groups.get((UNCHANGED, method), ()))) for (_, method), group in groups.items()
+    )
+
+
+def _run(row: Fields) -> AblationRun:
+    return AblationRun(
+        variant=row.text("variant"),
+        changes=row.cell(row.text, "changes") or "",
+        method=row.text("method"),
+        seed=row.integer("seed"),
+        gradient_updates=row.integer("gradient_updates"),
+        train_accuracy=row.fraction("train_accuracy"),
+        test_accuracy=row.fraction("test_accuracy"),
+        final_edge=row.cell(row.number, "final_edge"),
+        positive_gammas=row.cell(row.integer, "positive_gamma_blocks"),
+        budget=row.number("budget"),
+        official=row.flag("official_data"),
+    )
+
+
+def difference_text(differences: Sequence[float]) -> str:
+    """Percentage points with Student's 95 % interval of the mean: '−0.28 [−1.47, 0.92]'; without one for one seed."""
+    if not differences:
+        return _NONE
+    mean, interval = signed(100 * sum(differences) / len(differences)), student_interval(differences)
+    if interval is None:
+        return mean
+    low, high = (fixed(100 * end, _NONE, 2) for end in interval)
+    return f"{mean} [{low}, {high}]"
+
+
+def latex_ablations(ablations: Sequence[Ablated]) -> str:
+    """A tabular with a line per variant, the default's first, and its note below."""
+    names = ("What is changed", "Updates", "Test", "Test less default", "Train less default", "Edge", r"$\gamma_t>0$")
+    wrapped = r">{\raggedright\arraybackslash}p{%s}"
+    columns = wrapped % "38mm" + "rr" + 2 * (wrapped % "26mm") + "rr"
+    lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", " & ".join(names) + r" \\", r"\midrule"]
+    lines += [" & ".join(map(latex_escape, _cells(ablated))) + r" \\" for ablated in ablations]
+    note = latex_escape(_note(ablations))
+    below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {note}\end{{minipage}}"
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", below, ""])
+
+
+def _cells(ablated: Ablated) -> tuple[str, ...]:
+    runs, first = ablated.runs, ablated.runs[0]
+    edges = [run.final_edge for run in runs if run.final_edge is not None]
+    gammas = [run.positive_gammas for run in runs if run.positive_gammas is not None]
+    of = "" if first.method == "boostresnet" else f" ({first.method})"
+    differences = (_NONE, _NONE)
+    if not ablated.is_default:
+        differences = (difference_text(ablated.differences(_test)), difference_text(ablated.differences(_train)))
+    return (
+        (first.changes or first.variant) + of,
+        counts([run.gradient_updates for run in runs], _NONE),
+        percent(Estimate.of([run.test_accuracy for run in runs]), _NONE),
+        *differences,
+        fixed(sum(edges) / len(edges), _NONE, 6) if edges else _NONE,
+        counts(gammas, _NONE),
+    )
+
+
+def _note(ablations: Sequence[Ablated]) -> str:
+    runs = [run for ablated in ablations for run in ablated.runs]
+    seeds = len({run.seed for run in runs})
+    budgets = ", ".join(f"{budget:g}" for budget in sorted({run.budget for run in runs}))
+    data = "official copy" if all(run.official for run in runs) else UNOFFICIAL
+    return (
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}. Test: accuracy in per cent, mean ± sample standard deviation. "
+        "Differences in percentage points, paired by seed, with Student's 95 % interval of their mean. Edge: of the "
+        f"last round, mean. Last column: rounds with a positive gamma. Data: {data}. Budget: {budgets}."
+    )
+
+
+def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
+    """`ablation/VARIANT/test` and `/train`: BoostResNet's paired differences, for the article's prose."""
+    values = {}
+    for ablated in ablations:
+        first = ablated.runs[0]
+        if first.method == "boostresnet" and not ablated.is_default:
+            for name, value in (("test", _test), ("train", _train)):
+                text = difference_text(ablated.differences(value))
+                values[f"ablation/{first.variant}/{name}"] = f"{text}{_SPACE}points"
+    return values
+
+
+def _test(run: AblationRun) -> float:
+    return run.test_accuracy
+
+
+def _train(run: AblationRun) -> float:
+    return run.train_accuracy
