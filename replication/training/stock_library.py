@@ -7,13 +7,11 @@ are read; so a run keeps the model's scores on every image of the three splits i
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.ensemble import HistGradientBoostingClassifier
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
 from replication.datasets import PreparedDataset
@@ -21,6 +19,9 @@ from replication.training.outcome import Outcome
 from replication.training.record import accuracy_and_loss
 from replication.training.seeds import generator, stream_seed
 from replication.training.session import Session
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
 SPLITS = ("train", "validation", "test")
 LIBRARY = f"scikit-learn {metadata.version('scikit-learn')}, HistGradientBoostingClassifier"
@@ -31,6 +32,10 @@ def train_hist_gradient_boosting(session: Session, data: PreparedDataset) -> Out
 
     Early stopping is off: it would hold out images of its own. The budget, a share of gradient updates, does not apply.
     """
+    # A second and more to import, and every method's training comes by this module.
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     params, seed = session.experiment.stock_library, session.seed
     chosen = _chosen(len(data.labels["train"]), params.train_samples, seed)
     classifier = HistGradientBoostingClassifier(
