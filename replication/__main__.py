@@ -26,6 +26,7 @@ Method = Annotated[str, typer.Argument(help="boostresnet, e2e or boostresnet-ref
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes initialisation, batch order and augmentation.")]
 Params = Annotated[Path, typer.Option(help="The file with every number of every experiment.")]
 Device = Annotated[str, typer.Option(help="Overrides runtime.device: auto, cpu, cuda or cuda:N.")]
+Track = Annotated[bool, typer.Option(envvar="REPLICATION_TRACK", help="Follow the training in MLflow as it goes.")]
 
 PARAMS = Path("params.yaml")
 RAW, PREPARED, RUNS, RESULTS = Path("data/raw"), Path("data/prepared"), Path("runs"), Path("results")
@@ -49,7 +50,7 @@ def prepare(dataset: Dataset, params: Params = PARAMS) -> None:
 
 @app.command()
 def train(
-    dataset: Dataset, method: Method, seed: Seed = 0, params: Params = PARAMS, device: Device = "", track: bool = True
+    dataset: Dataset, method: Method, seed: Seed = 0, params: Params = PARAMS, device: Device = "", track: Track = True
 ) -> None:
     """Train a method on a dataset and write runs/DATASET/METHOD/seedN."""
     from replication import tracking

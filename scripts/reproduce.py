@@ -1,0 +1,47 @@
+"""Reproduce a dataset on two cores: `dvc repro report@DATASET`, with the runs in two halves at once.
+
+    python scripts/reproduce.py DATASET
+
+DVC works on one stage at a time, and a process on tiny images fills one core. The halves share nothing but what they
+read: one has the methods that are named after BoostResNet (the refinement starts from BoostResNet's run), the other the
+rest. Each is told its stages and looks at no other (--single-item): DVC locks what a stage writes even to see that it
+has not changed, and so would refuse to look at `prepare` while the other half reads the prepared data. What measures
+time runs before or after them, alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+HALVES = ("*@{}-boostresnet*", "*@{}-[!b]*")
+DVC = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro")
+
+
+def main() -> int:
+    """Prepare, both halves, then all that is left; stops at what fails and says so in one line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("dataset")
+    dataset = parser.parse_args().dataset
+    # The report stage takes all runs into MLflow at once; to follow trainings of seconds takes longer than they do.
+    environment = {"REPLICATION_TRACK": "0", **os.environ}
+    halves = [[*DVC, "--single-item", "--glob", half.format(dataset)] for half in HALVES]
+    for together in ([[*DVC, f"prepare@{dataset}"]], halves, [[*DVC, f"report@{dataset}"]]):
+        processes = [subprocess.Popen(command, env=environment) for command in together]
+        try:
+            codes = [process.wait() for process in processes]
+        except KeyboardInterrupt:  # theirs as well; they put away what they have
+            for process in processes:
+                process.wait()
+            return 130
+        if any(codes):
+            failed = next(command for command, code in zip(together, codes, strict=True) if code)
+            print(f"error: `{' '.join(failed[2:])}` failed; its own message is above", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
