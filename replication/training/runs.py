@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from replication.config import ModelParams
 from replication.errors import ResultsError
@@ -118,7 +119,7 @@ def _build(description: dict[str, Any], folder: Path) -> ResNet | Ensemble:
         raise ResultsError(f"{folder}/run.json: its model is malformed ({error!r:.80}); train the run again") from error
     build = build_network if kind == "resnet" else build_weak_learner
     # First without memory: a description that asks for more than the weights fill shall cost nothing.
-    with torch.device("meta"):
+    with torch.device("meta"), _Uninitialised():
         wanted = learners * sum(parameter.numel() for parameter in build(params, shape, classes, seed=0).parameters())
     path = folder / "model.safetensors"
     if path.is_file() and 4 * wanted > path.stat().st_size:
@@ -128,6 +129,13 @@ def _build(description: dict[str, Any], folder: Path) -> ResNet | Ensemble:
     return Ensemble(
         [build_weak_learner(params, shape, classes, seed=0) for _ in range(learners)], [0.0] * learners, vote=vote
     )
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Draws no initial weights: "meta" has nowhere to put them, and torch would import its compiler, for seconds."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if function in (Tensor.normal_, Tensor.uniform_) else function(*args, **(kwargs or {}))
 
 
 def _whole(value: Any, most: int) -> int:
