@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import importlib.util
 import itertools
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from replication.config import METHODS, load_experiment, load_lists, load_variants
+from scripts.reproduce import HALVES
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -275,3 +277,35 @@ def test_imports_point_one_way() -> None:
             forbidden.append("mlflow")
         bad = {name for name in imported(ast.parse(path.read_text(encoding="utf-8"))) if belongs_to(name, forbidden)}
         assert not bad, f"{module} must not import {', '.join(sorted(bad))}"
+
+
+@pytest.mark.parametrize(
+    ("module", "slow"),
+    [
+        ("replication.__main__", {"matplotlib", "mlflow", "numpy", "scipy", "sklearn", "torch"}),
+        ("replication.report.build", {"mlflow", "pandas", "scipy", "sklearn", "torch"}),
+        ("replication.report.claims", {"matplotlib", "mlflow", "scipy", "sklearn", "torch"}),
+        ("replication.training.train", {"mlflow", "scipy", "sklearn", "sympy", "torch._dynamo", "torchvision"}),
+    ],
+)
+def test_what_is_slow_to_import_waits_until_it_is_used(module: str, slow: set[str]) -> None:
+    code = f"import sys, {module}; print(*{slow}.intersection(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == []
+
+
+def test_the_halves_of_a_reproduction_are_disjoint_ordered_and_complete() -> None:
+    stages = [
+        (name, f"{name}@{'-'.join(map(str, values))}")
+        for name, stage in STAGES.items()
+        for values in itertools.product(*map(matrix_values, stage["matrix"].values()))
+        if values[0] == "digits"
+    ]
+    halves = [[stage for stage in stages if fnmatch.fnmatchcase(stage[1], half.format("digits"))] for half in HALVES]
+    of_runs = ("train", "refine", "evaluate", "analyse")  # in the order in which dvc.yaml must have them
+    for half in halves:
+        assert [name for name, _ in half] == sorted((name for name, _ in half), key=of_runs.index)
+    assert sorted(itertools.chain(*halves)) == sorted(stage for stage in stages if stage[0] in of_runs)
+    # What is refined starts from a run of the same half.
+    assert {name for name, _ in halves[0]} == set(of_runs)
+    assert "refine" not in {name for name, _ in halves[1]}
