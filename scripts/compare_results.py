@@ -2,7 +2,8 @@
 
     python scripts/compare_results.py EXPECTED/results/digits results/digits
 
-The same CPU type, thread count and torch version (run.json) must give the same metrics.json, number for number.
+The same CPU type, thread count and torch version (run.json) must give the same metrics.json, number for number, and the
+same tables beside the runs.
 Otherwise every method's accuracies, averaged over its seeds as in the tables, must agree within 0.005.
 """
 
@@ -34,6 +35,10 @@ def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
             for key in sorted(old.keys() | new.keys()):
                 if old.get(key) != new.get(key):
                     differences.append(f"{name}: {key} was {old.get(key)} and is {new.get(key)}")
+        for table in sorted(expected.glob("*.csv")):
+            other = actual / table.name
+            if not other.is_file() or other.read_bytes() != table.read_bytes():
+                differences.append(f"{table.name} is not the same")
         return differences, f"{len(names)} runs, same kind of machine: exactly equal"
     for method in sorted({name.parts[0] for name in names}):
         runs = [pair for name, pair in pairs.items() if name.parts[0] == method]
