@@ -63,7 +63,7 @@ def test_ratios_by_hand():
     memory = {"total": 100}
     blocks = [
         {"cached_ms": timing(c), "augmented_ms": timing(2 * c), "as_released_ms": timing(10 * c),
-         "streaming_memory": {"total": t}}
+         "end_to_end_ms": timing(40.0), "streaming_memory": {"total": t}}
         for c, t in ((1.0, 10), (3.0, 25))
     ]  # fmt: skip
     end_to_end = {
