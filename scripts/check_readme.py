@@ -8,6 +8,7 @@ their arguments, DVC stages and overridden parameters, files) and its links to f
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import shlex
 import subprocess
@@ -145,6 +146,10 @@ def check_dvc(arguments: list[str]) -> str | None:
         return f"DVC does not take it ({error})"
     for target in getattr(parsed, "targets", None) or []:
         name, separator, item = str(target).partition("@")
+        if getattr(parsed, "glob", False):
+            if not fnmatch.filter(stages(), str(target)):
+                return f"no stage like {target}"
+            continue
         if separator and not any(_fits(stage, f"{name}@{item}") for stage in stages()):
             return f"no stage {target}"
         if not separator and not (ROOT / name).exists() and name not in {stage.partition("@")[0] for stage in stages()}:

@@ -12,7 +12,9 @@ time runs before or after them, alone.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 
@@ -20,22 +22,35 @@ HALVES = ("*@{}-boostresnet*", "*@{}-[!b]*")
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro")
 
 
+class Stopped(Exception):
+    """SIGTERM came in."""
+
+
+def _stop(_signal: int, _frame: object) -> None:
+    raise Stopped
+
+
 def main() -> int:
     """Prepare, both halves, then all that is left; stops at what fails and says so in one line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
+    signal.signal(signal.SIGTERM, _stop)
     # The report stage takes all runs into MLflow at once; to follow trainings of seconds takes longer than they do.
     environment = {"REPLICATION_TRACK": "0", **os.environ}
     halves = [[*DVC, "--single-item", "--glob", half.format(dataset)] for half in HALVES]
     for together in ([[*DVC, f"prepare@{dataset}"]], halves, [[*DVC, f"report@{dataset}"]]):
-        processes = [subprocess.Popen(command, env=environment) for command in together]
+        processes = [subprocess.Popen(command, env=environment, start_new_session=True) for command in together]
         try:
             codes = [process.wait() for process in processes]
-        except KeyboardInterrupt:  # theirs as well; they put away what they have
+        except (KeyboardInterrupt, Stopped) as error:
+            number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+            for process in processes:  # DVC and what it has started: a training puts away what it has
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
             for process in processes:
                 process.wait()
-            return 130
+            return 128 + number
         if any(codes):
             failed = next(command for command, code in zip(together, codes, strict=True) if code)
             print(f"error: `{' '.join(failed[2:])}` failed; its own message is above", file=sys.stderr)

@@ -52,8 +52,9 @@ def evaluate(
             raise ResultsError(f"{folder} is no complete run, {name} is missing; train the run again")
     if description["data"]["content_hash"] != data.content_hash:
         raise ResultsError(f"{folder} was trained on other data than the prepared {data.name}; train it again")
-    exact = _exact_test_images(experiment, data, method)
-    data = data_of_method(data, method, _pair(description, folder))
+    pair = _pair(description, folder)
+    exact = _exact_test_images(experiment, data, pair if method == "boostresnet-binary" else None)
+    data = data_of_method(data, method, pair)
     metrics = _identity(description, folder)
     if model_kind(description) == "scores":
         metrics |= _accuracies_of_scores(data, folder, exact)
@@ -94,14 +95,13 @@ def _identity(description: dict[str, Any], folder: Path) -> dict[str, Any]:
     return metrics | {"official_data": description["data"]["official"]}
 
 
-def _exact_test_images(experiment: Experiment, data: PreparedDataset, method: str) -> int:
-    """How many test images, the first, to measure apart; 0 for none."""
+def _exact_test_images(experiment: Experiment, data: PreparedDataset, pair: BinaryParams | None) -> int:
+    """How many test images, the first (of two classes: of theirs), to measure apart; 0 for none."""
     if data.official or experiment.data.exact_test_images is None:
         return 0
     labels = data.labels["test"][: experiment.data.exact_test_images]
-    if method != "boostresnet-binary":
+    if pair is None:
         return len(labels)
-    pair = experiment.binary
     return int(((labels == pair.negative) | (labels == pair.positive)).sum())
 
 

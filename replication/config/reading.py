@@ -64,6 +64,8 @@ def _variant(name: str, value: Any, values: Mapping[str, Any]) -> Variant:
         raise ConfigError(f"{_shown(where)}: a variant's name is of a-z, 0-9 and hyphens, and not '{UNCHANGED}'")
     sections = dict(_mapping(value, where))
     methods = _names(sections.pop("methods", ["boostresnet"]), ABLATED, f"{where}.methods")
+    if not methods:
+        raise ConfigError(f"{where}.methods is empty; name what to train this way, or leave the variant out")
     for section in sections:
         if section not in VARIED:
             raise ConfigError(

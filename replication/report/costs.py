@@ -32,6 +32,7 @@ class BlockCost:
     cached: Spread
     augmented: Spread
     as_released: Spread
+    end_to_end: Spread
     memory: int
     streaming_memory: int
 
@@ -200,6 +201,7 @@ def _block(fields: Fields) -> BlockCost:
         cached=_spread(fields, "cached_ms"),
         augmented=_spread(fields, "augmented_ms"),
         as_released=_spread(fields, "as_released_ms"),
+        end_to_end=_spread(fields, "end_to_end_ms"),
         memory=fields.section("memory").integer("total"),
         streaming_memory=fields.section("streaming_memory").integer("total"),
     )
