@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 
 Dataset = Annotated[str, typer.Argument(help="digits, cifar10, svhn or mnist")]
-Method = Annotated[str, typer.Argument(help="boostresnet, e2e or boostresnet-refined")]
+Method = Annotated[str, typer.Argument(help="One of methods.all in params.yaml, for example boostresnet or e2e.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes initialisation, batch order and augmentation.")]
 Params = Annotated[Path, typer.Option(help="The file with every number of every experiment.")]
 Device = Annotated[str, typer.Option(help="Overrides runtime.device: auto, cpu, cuda or cuda:N.")]
