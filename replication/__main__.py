@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from replication import memory
-from replication.config import DATASETS, Experiment, load_experiment
-from replication.errors import ReplicationError, ResultsError
+from replication.config import DATASETS, METHODS, Experiment, load_experiment
+from replication.errors import ConfigError, ReplicationError, ResultsError
 
 app = typer.Typer(
     name="python -m replication",
@@ -21,8 +22,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Dataset = Annotated[str, typer.Argument(help="digits, cifar10, svhn or mnist")]
-Method = Annotated[str, typer.Argument(help="One of methods.all in params.yaml, for example boostresnet or e2e.")]
+
+def _one_of(kind: str, known: tuple[str, ...]) -> Callable[[str], str]:
+    """A check before a subcommand starts; its ConfigError becomes one line, as every other does."""
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise ConfigError(f"unknown {kind} '{value}'; choose one of {', '.join(known)}")
+        return value
+
+    return check
+
+
+Dataset = Annotated[str, typer.Argument(help="digits, cifar10, svhn or mnist", callback=_one_of("dataset", DATASETS))]
+Method = Annotated[
+    str, typer.Argument(help="One of methods.all, for example boostresnet or e2e.", callback=_one_of("method", METHODS))
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes initialisation, batch order and augmentation.")]
 Params = Annotated[Path, typer.Option(help="The file with every number of every experiment.")]
 Device = Annotated[str, typer.Option(help="Overrides runtime.device: auto, cpu, cuda or cuda:N.")]
@@ -56,9 +71,12 @@ def train(
     from replication import tracking
     from replication.datasets import load_prepared
     from replication.training import interruption
+    from replication.training.runs import read_description, run_folder
     from replication.training.train import describe_start, train as train_run
 
     experiment = _experiment(dataset, params, device)
+    if method == "boostresnet-refined":
+        read_description(run_folder(RUNS, dataset, "boostresnet", seed))  # before a run is announced that cannot start
     data = load_prepared(PREPARED / f"{dataset}.safetensors")
     interruption.listen()
     if int(os.environ.get("RANK", "0")) > 0:  # beside the first of torchrun's processes, which speaks for all

@@ -27,6 +27,8 @@ _BLOCK = re.compile(r"^```(?P<language>console|bash|sh|shell)\n(?P<body>.*?)^```
 _LINK = re.compile(r"\]\((?!https?:|mailto:|#)(?P<path>[^)\s#]+)")
 _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 _SEPARATORS = {"&&", "||", ";", "|", "&"}
+# What a README writes for "one of yours", and a value that the subcommands take there.
+_STAND_INS = {"DATASET": "digits", "METHOD": "boostresnet", "N": "0"}
 # Commands whose arguments are not ours to know.
 _FOREIGN = {
     "apt-get",
@@ -116,11 +118,11 @@ def check_make(arguments: list[str]) -> str | None:
 
 
 def check_replication(arguments: list[str]) -> str | None:
-    """The subcommand takes these arguments. Capital words stand for names, a lone N for a number."""
+    """The subcommand takes these arguments; in them, the words of _STAND_INS stand for any value of their kind."""
     from replication.__main__ import app
 
     group = typer.main.get_command(app)
-    arguments = ["0" if word == "N" else word for word in arguments]
+    arguments = [_STAND_INS.get(word, word) for word in arguments]
     if not arguments or arguments[0].startswith("-"):
         return None if arguments in ([], ["--help"]) else f"no option {arguments[0]}"
     command = getattr(group, "commands", {}).get(arguments[0])

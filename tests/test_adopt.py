@@ -113,5 +113,5 @@ def test_dvc_finds_an_adopted_run_up_to_date(elsewhere, workspace, digits):
 
 
 def test_a_folder_that_is_none_is_refused(workspace):
-    with pytest.raises(ResultsError, match="no finished run"):
+    with pytest.raises(ResultsError, match="there is no folder"):
         adopt(workspace / "nowhere", Path("params.yaml"))

@@ -44,14 +44,20 @@ def test_help_names_every_stage():
 def test_unknown_names(workspace):
     assert_one_clear_line(run("prepare", "imagenet", cwd=workspace), "imagenet", "digits, cifar10, svhn, mnist", code=2)
     run("prepare", "digits", cwd=workspace)
-    answer = run("train", "digits", "adagrad", "--no-track", cwd=workspace)
-    assert_one_clear_line(answer, "adagrad", "boostresnet, e2e")
+    # Before anything is asked of MLflow, which is not there.
+    answer = run("train", "digits", "adagrad", cwd=workspace, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert_one_clear_line(answer, "adagrad", "boostresnet, e2e", code=2)
+    for stage in ("summary", "claims"):
+        assert_one_clear_line(run(stage, "imagenet", cwd=workspace), "imagenet", "digits, cifar10", code=2)
 
 
 def test_stages_out_of_order_say_what_to_run_first(workspace):
     assert_one_clear_line(run("train", "digits", "e2e", "--no-track", cwd=workspace), "prepare digits")
     run("prepare", "digits", cwd=workspace)
     assert_one_clear_line(run("evaluate", "digits", "e2e", cwd=workspace), "runs/digits/e2e/seed0", "train it first")
+    # Before a run is announced to MLflow, which is not there.
+    answer = run("train", "digits", "boostresnet-refined", cwd=workspace, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert_one_clear_line(answer, "runs/digits/boostresnet/seed0", "train it first")
 
 
 def test_missing_parameters_and_wrong_device(workspace):

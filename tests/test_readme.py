@@ -89,6 +89,7 @@ def test_sound_commands_pass(command: str, monkeypatch: pytest.MonkeyPatch) -> N
         ("python -m replication trian digits", "trian"),
         ("python -m replication train digits", "Missing"),
         ("python -m replication train digits e2e --sede 0", "--sede"),
+        ("python -m replication train digit e2e", "unknown dataset 'digit'"),
         ("python scripts/nothing.py", "nothing.py"),
         ("pip install -r requirements.txt", "requirements.txt"),
         ("dvc repro report@digit", "report@digit"),
