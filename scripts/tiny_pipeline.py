@@ -53,6 +53,7 @@ _SMALL: Mapping[str, Any] = {
     "evaluation.train_samples": 50,
     "stock_library.iterations": 2,
     "analysis.test_samples": 20,
+    "analysis.random_samples": 10,
     "analysis.random_draws": 2,
     "analysis.bootstrap": 3,
     "analysis.probe_samples": 50,
@@ -311,7 +312,6 @@ def environment(folder: Path, mirror: str) -> dict[str, str]:
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(folder / "site"),
         "OMP_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 

@@ -84,8 +84,9 @@ class AugmentationParams:
 @attrs.frozen
 class ModelParams:
     reading: str = attrs.field(validator=_one_of(*READINGS))
-    blocks: int = attrs.field(validator=_between(1, 1000))
-    width: int = attrs.field(validator=_between(1, 2**16))
+    # Also read from run.json, past the checks of params.yaml; hence the type.
+    blocks: int = attrs.field(validator=[attrs.validators.instance_of(int), _between(1, 1000)])
+    width: int = attrs.field(validator=[attrs.validators.instance_of(int), _between(1, 2**16)])
 
 
 @attrs.frozen
@@ -143,6 +144,7 @@ class AnalysisParams:
     """How much the analysis measures; changes no run."""
 
     test_samples: int = attrs.field(validator=_count)
+    random_samples: int = attrs.field(validator=_count)
     random_draws: int = attrs.field(validator=_between(1, 10**6))
     bootstrap: int = attrs.field(validator=_between(1, 10**6))
     probe_samples: int = attrs.field(validator=_count)

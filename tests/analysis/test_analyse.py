@@ -15,8 +15,8 @@ from replication.training.train import train
 @pytest.fixture
 def quick(experiment):
     """Few draws: what is tested is that everything is there and right, not precise."""
-    analysis = attrs.evolve(experiment.analysis, test_samples=60, random_draws=3, bootstrap=20, probe_samples=150)
-    return attrs.evolve(experiment, analysis=analysis)
+    few = {"test_samples": 60, "random_samples": 40, "random_draws": 3, "bootstrap": 20, "probe_samples": 150}
+    return attrs.evolve(experiment, analysis=attrs.evolve(experiment.analysis, **few))
 
 
 def tables_of(folder):
@@ -45,7 +45,8 @@ def test_the_analysis_of_a_boostresnet_run_agrees_with_what_the_run_recorded(qui
     assert [int(row["block"]) for row in at_zero] == [0, 1, 2, 3, 4]
     assert float(at_zero[-1]["cumulative"]) == pytest.approx(1 - metrics["test_accuracy"], abs=1e-9)
     assert summary["settings"] == {
-        "train_images": 150, "validation_images": 60, "test_images": 60, "random_draws": 3, "bootstrap": 20,
+        "train_images": 150, "validation_images": 60, "test_images": 60, "random_images": 40, "random_draws": 3,
+        "bootstrap": 20,
     }  # fmt: skip
     again = analyse(quick, digits, "boostresnet", 0, runs, tmp_path / "again")
     assert again == summary, "only what the seed determines"
@@ -67,8 +68,10 @@ def test_every_reading_is_analysed(quick, digits, tmp_path, reading, method):
     assert bool(tables["theory"]) == (method == "boostresnet")
     assert (summary["swaps"] is None) == (not tables["swaps"])
     assert 0 <= summary["lesions"]["error"] <= 1
-    for row in (*tables["deletions"], *tables["lesions"], *tables["swaps"]):
-        assert 0 <= float(row["error"]) <= 1
+    for row in (*tables["deletions"], {"error": summary["lesions"]["error"]}):
+        assert float(row["error"]) * 60 == pytest.approx(round(float(row["error"]) * 60)), "of 60 images"
+    for row in (*tables["lesions"], *tables["swaps"], {"error": summary["lesions"]["random_error"]}):
+        assert float(row["error"]) * 40 == pytest.approx(round(float(row["error"]) * 40)), "of 40 images"
 
 
 def test_ensembles_have_margins_and_binary_boosting_everything(quick, digits, tmp_path):

@@ -20,7 +20,7 @@ from replication.boosting.multiclass import BoostingState
 from replication.datasets.loader import to_device_split
 from replication.datasets.sources import Source
 from replication.errors import ResultsError, TrainingError
-from replication.files import read_csv, read_json
+from replication.files import read_csv, read_json, write_json
 from replication.models import build_network
 from replication.models.hypothesis import HypothesisFactory
 from replication.training.record import PHASES
@@ -265,6 +265,15 @@ def test_a_damaged_run_is_refused_with_its_path(trained, experiment, digits):
     with pytest.raises(ResultsError, match=r"model\.safetensors.*train the run again"):
         evaluate(experiment, digits, "e2e", 0, trained / "runs", trained / "results")
     assert not (trained / "results").exists()
+
+
+def test_a_description_of_no_network_is_refused(trained):
+    folder = trained / "runs/digits/e2e/seed0"
+    description = read_json(folder / "run.json")
+    for key, value in (("blocks", None), ("width", None), ("width", 4.0), ("reading", None)):
+        write_json(folder / "run.json", description | {"model": description["model"] | {key: value}})
+        with pytest.raises(ResultsError, match="its model is malformed"):
+            load_model(folder)
 
 
 def test_published_metrics_hold_nothing_of_the_machine(trained, experiment, digits):

@@ -103,7 +103,7 @@ def _draws_figure(results: DatasetResults, analyses: Analyses, table: str, colum
         found = [analysis for analysis in analyses[method] if len(analysis.rows(table))]
         x = np.concatenate([analysis.column(table, column) for analysis in found])
         y = np.concatenate([analysis.column(table, "error") for analysis in found])
-        whole = [value for analysis in found if (value := analysis.number("lesions.error")) is not None]
+        whole = [value for analysis in found if (value := analysis.number("lesions.random_error")) is not None]
         if table == "lesions":
             x, y = np.concatenate([np.zeros(len(whole)), x]), np.concatenate([whole, y])
         else:
