@@ -51,7 +51,7 @@ reproduce: setup  ## the whole pipeline on the embedded digits data, the PDF, an
 	@if dvc repro --dry 'report@digits' 2>&1 | grep -q 'up to date'; then \
 	  echo "nothing to do: every digits result is up to date"; \
 	else \
-	  '$(PY)' scripts/reproduce.py digits && { '$(PY)' -m replication log-runs || true; }; \
+	  '$(PY)' scripts/reproduce.py digits; \
 	fi
 	@$(MAKE) --no-print-directory paper summary
 
@@ -60,8 +60,8 @@ all: setup  ## every dataset at the lengths in params.yaml: hours to days (dvc r
 	dvc repro
 	@$(MAKE) --no-print-directory paper
 
-test: setup  ## all tests
-	'$(PY)' -m pytest
+test: setup  ## all tests, as many at a time as there are cores
+	'$(PY)' -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 torture: setup  ## kill, fault and bad-input tests, the long way (KILLS=…, FAULTS=…, INPUTS=…, SEED=…)
 	'$(PY)' scripts/torture.py --kills '$(KILLS)' --faults '$(FAULTS)' --inputs '$(INPUTS)' --seed '$(SEED)'
@@ -74,8 +74,8 @@ paper/main.pdf: $(wildcard paper/*.tex paper/*.bib paper/generated/*/*) | setup
 
 summary: setup  ## the digits results on the terminal
 	@'$(PY)' -m replication summary digits
-	@if [ -f paper/main.pdf ]; then echo "the report:       paper/main.pdf"; \
-	 else echo "the report:       paper/generated/digits (with LaTeX: make paper)"; fi
+	@if command -v latexmk >/dev/null; then echo "the report:       paper/main.pdf"; \
+	 else echo "the report:       paper/generated/digits (paper/main.pdf is the committed one; with LaTeX: make paper)"; fi
 	@echo "browse the runs:  make ui"
 
 ui: setup  ## browse the runs in MLflow at http://127.0.0.1:5000 (PORT=…)

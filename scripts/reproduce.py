@@ -3,10 +3,10 @@
     python scripts/reproduce.py DATASET
 
 DVC works on one stage at a time, and a process on tiny images fills one core. The halves share nothing but what they
-read: one has the methods that are named after BoostResNet (the refinement starts from BoostResNet's run), the other the
-rest. Each is told its stages and looks at no other (--single-item): DVC locks what a stage writes even to see that it
-has not changed, and so would refuse to look at `prepare` while the other half reads the prepared data. What measures
-time runs before or after them, alone.
+read: one has the methods that are named after BoostResNet (the refinement and the ablations start from BoostResNet's
+runs), the other the rest. Each is told its stages and looks at no other (--single-item): DVC locks what a stage writes
+even to see that it has not changed, and so would refuse to look at `prepare` while the other half reads the prepared
+data. What measures time runs before or after them, alone.
 """
 
 from __future__ import annotations
@@ -17,8 +17,16 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
-HALVES = ("*@{}-boostresnet*", "*@{}-[!b]*")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from replication.config import load_experiment  # noqa: E402
+from replication.errors import ReplicationError  # noqa: E402
+
+# A pattern that fits no stage is none to DVC: not every dataset has ablations.
+HALVES = (("*@{}-boostresnet*", "ablations@{}*"), ("*@{}-[!b]*",))
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro")
 
 
@@ -35,10 +43,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
+    try:
+        load_experiment(dataset, ROOT / "params.yaml")  # DVC takes away what a stage shall make anew before it fails
+    except ReplicationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     signal.signal(signal.SIGTERM, _stop)
     # The report stage takes all runs into MLflow at once; to follow trainings of seconds takes longer than they do.
     environment = {"REPLICATION_TRACK": "0", **os.environ}
-    halves = [[*DVC, "--single-item", "--glob", half.format(dataset)] for half in HALVES]
+    halves = [[*DVC, "--single-item", "--glob", *(part.format(dataset) for part in half)] for half in HALVES]
     for together in ([[*DVC, f"prepare@{dataset}"]], halves, [[*DVC, f"report@{dataset}"]]):
         processes = [subprocess.Popen(command, env=environment, start_new_session=True) for command in together]
         try:

@@ -145,7 +145,7 @@ def start(workspace: Path, method: str) -> subprocess.Popen[str]:
 def workspace(tmp_path: Path, digits) -> Path:
     """Prepared digits and parameters for a run of a few seconds."""
     parameters = (ROOT / "params.yaml").read_text()
-    parameters = parameters.replace("budget: 0.005", "budget: 0.003").replace("  updates: 1000 ", "  updates: 5 ")
+    parameters = parameters.replace("budget: 0.005", "budget: 0.001").replace("  updates: 1000 ", "  updates: 5 ")
     (tmp_path / "params.yaml").write_text(parameters.replace("threads: 2", "threads: 1"))
     save_prepared(digits, tmp_path / "data/prepared/digits.safetensors")
     return tmp_path
