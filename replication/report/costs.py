@@ -9,6 +9,7 @@ import numpy as np
 
 from replication.errors import ResultsError
 from replication.report.fields import Fields, read_object
+from replication.report.formats import quantity
 from replication.report.labels import NOT_MEASURED
 
 SCHEMA = 1
@@ -77,7 +78,8 @@ class Cost:
         """The processor that did the work."""
         if self.hardware.get("gpu"):
             return self.hardware["gpu"]
-        return f"{self.hardware.get('cpu', 'unknown processor')}, {self.hardware.get('threads', '?')} threads"
+        cpu, threads = self.hardware.get("cpu", "unknown processor"), self.hardware.get("threads")
+        return f"{cpu}, {quantity(threads, 'thread')}" if threads else cpu
 
 
 def load_cost(dataset: str, results_root: Path = Path("results")) -> Cost | None:

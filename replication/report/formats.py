@@ -54,6 +54,11 @@ class Estimate:
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
+def quantity(number: int | str, noun: str) -> str:
+    """'1 seed', '3 seeds'; numbers of a record of the machine come as text."""
+    return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"
+
+
 def latex_escape(text: str) -> str:
     """`text` with everything escaped that means something to LaTeX; what pdfLaTeX's fonts lack becomes '?'."""
     parts = re.split(f"([{_SUPERSCRIPT}]+)", " ".join(text.split()))

@@ -13,7 +13,17 @@ from replication.report.ablations import Ablated, ablation_numbers
 from replication.report.analyses import Analysis
 from replication.report.costs import Cost
 from replication.report.depth import DepthRun
-from replication.report.formats import Estimate, count, counts, duration, fixed, latex_escape, signed, significant
+from replication.report.formats import (
+    Estimate,
+    count,
+    counts,
+    duration,
+    fixed,
+    latex_escape,
+    quantity,
+    signed,
+    significant,
+)
 from replication.report.labels import BINARY, BOOSTED, LABEL_BOOSTING, METHOD_STYLES
 from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers
 from replication.report.render import budget_text, data_mark
@@ -89,7 +99,7 @@ def _row_numbers(row: ResultRow) -> Numbers:
         "train_accuracy": _mean_percent(row.train),
         "validation_accuracy": _mean_percent(row.validation),
         "test_accuracy": _mean_percent(row.test),
-        "seeds": _seeds(len(row.seeds)),
+        "seeds": quantity(len(row.seeds), "seed"),
         "gradient_updates": counts(row.gradient_updates, ""),
         "blocks": counts(row.blocks, ""),
         "parameters": counts(row.parameters, ""),
@@ -112,7 +122,7 @@ def _setting(results: DatasetResults, table: ResultsTable) -> Numbers:
         "test_size": count(first.info.test_size),
         "classes": count(first.info.classes),
         "reading": _different(run.metrics.reading for run in runs),
-        "seeds": _seeds(len({run.seed for run in runs})),
+        "seeds": quantity(len({run.seed for run in runs}), "seed"),
         "runs": count(len(runs)),
         "hours": significant(hours, "", 2),
         "hardware": _different(map(_hardware, runs)),
@@ -192,10 +202,6 @@ def _mean_percent(estimate: Estimate | None) -> str | None:
     return None if estimate is None else f"{100 * estimate.mean:.2f}\N{NO-BREAK SPACE}%"
 
 
-def _seeds(number: int) -> str:
-    return "1 seed" if number == 1 else f"{number} seeds"
-
-
 def _average(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
@@ -213,7 +219,7 @@ def _hardware(run: Run) -> str:
     hardware = run.info.hardware
     name = hardware.get("gpu") or hardware.get("cpu") or "unknown processor"
     threads = hardware.get("threads")
-    return f"{name}, {threads} threads" if threads and not hardware.get("gpu") else name
+    return f"{name}, {quantity(threads, 'thread')}" if threads and not hardware.get("gpu") else name
 
 
 def _commit(run: Run) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from replication.report.analyses import Analysis
 from replication.report.costs import Cost, linear_fit
 from replication.report.depth import DepthRun
-from replication.report.formats import Estimate, counts, duration, fixed, signed, significant
+from replication.report.formats import Estimate, counts, duration, fixed, quantity, signed, significant
 from replication.report.labels import NETWORKS
 from replication.report.results import DatasetResults
 
@@ -72,7 +72,7 @@ def analysis_numbers(analyses: dict[str, tuple[Analysis, ...]]) -> Numbers:
     """`METHOD/SECTION/NAME` for every analysed method; what a method does not have is left out."""
     values: Numbers = {}
     for method, found in analyses.items():
-        values[f"{method}/analysed"] = "1 seed" if len(found) == 1 else f"{len(found)} seeds"
+        values[f"{method}/analysed"] = quantity(len(found), "seed")
         for name, field in _COUNTS.items():
             numbers = _all(found, field)
             if numbers:

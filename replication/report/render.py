@@ -12,7 +12,15 @@ from rich.text import Text
 
 from replication.report.costs import Cost, targets
 from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, significant
-from replication.report.labels import BINARY, DATASET_LABELS, NOT_MEASURED, NOT_RUN, STOCK_LIBRARY, UNOFFICIAL
+from replication.report.labels import (
+    BINARY,
+    DATASET_LABELS,
+    E2E_AT_EQUAL_UPDATES,
+    NOT_MEASURED,
+    NOT_RUN,
+    STOCK_LIBRARY,
+    UNOFFICIAL,
+)
 from replication.report.records import ROUNDING
 from replication.report.reported import NOT_AVAILABLE, SOURCES, Reported
 from replication.report.results import load_results
@@ -75,7 +83,15 @@ def notes(tables: Sequence[ResultsTable]) -> list[str]:
     if any(paper_cell(row.reported) == _UNAVAILABLE_MARK for row in rows):
         sentences.append(f"{_UNAVAILABLE_MARK}: {NOT_AVAILABLE}.")
     if any(row.learners for row in rows):
-        sentences.append("Learners: weak learners in the sum.")
+        sentences.append(
+            "Learners: weak learners in the sum; where the network has a stem it is BoostResNet's first, and no block."
+        )
+    if any(row.key == E2E_AT_EQUAL_UPDATES for row in rows):
+        sentences.append("At BoostResNet's updates: the last point of the curve that is not beyond them.")
+    if any(row.seconds is not None for row in rows):
+        sentences.append(
+            "Time: mean over seeds of a run with its checks and curves, of a refined one with the run it starts from."
+        )
     sentences += filter(None, map(_exact_text, tables))
     for key, mark in _MARK.items():
         remarks = dict.fromkeys(row.remark for row in rows if row.key == key and row.remark)
@@ -117,7 +133,8 @@ def latex_results(table: ResultsTable) -> str:
             return r"\notrun" + "\n"
     wrapped, right = r">{\raggedright\arraybackslash}p{33mm}", r">{\raggedleft\arraybackslash}p{14mm}"
     columns = "lll" if table.not_run else f"{wrapped}r{right}rrrrrr"
-    lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule"]
+    # With deviations and the paper's values a line is full; the length is back where the table ends.
+    lines = [r"\setlength{\tabcolsep}{3pt}", rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule"]
     lines += [" & ".join(shown) + r" \\", r"\midrule"]
     for row in rows:
         texts = dict(zip(HEADINGS, cells(row), strict=True))
@@ -215,7 +232,9 @@ def markdown_results(tables: Sequence[ResultsTable]) -> str:
             if table.not_run and row.reported is None and row.key != "boostresnet":
                 continue  # nothing of ours and nothing of the paper's to show
             lines.append(" | ".join(["| " + name, budget_text(table.budgets), *cells(row)]) + " |")
-    remarks = " ".join([*notes(tables), "Budget: factor on every length in gradient updates; 1 is the full length."])
+    again = "Every line again: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, with the names that `results/` has."
+    budget = "Budget: factor on every length in gradient updates; 1 is the full length."
+    remarks = " ".join([*notes(tables), budget, again])
     return "\n".join([*lines, "", remarks])
 
 

@@ -10,9 +10,9 @@ import attrs
 
 from replication.errors import ResultsError
 from replication.files import sha256
-from replication.report.claims import CRITERIA, SCHEMA, VERDICTS
+from replication.report.claims import CRITERIA, NOT_RUN, SCHEMA, VERDICTS
 from replication.report.fields import Fields, read_object
-from replication.report.formats import latex_escape, significant
+from replication.report.formats import latex_escape, quantity, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
 
 _NONE = "\N{EN DASH}"
@@ -47,7 +47,7 @@ class Judged:
         if self.statistic is None:
             return _NONE
         if self.interval_method == "Wilson":
-            return f"{round(self.statistic * self.n)} of {self.n} seeds"
+            return f"{round(self.statistic * self.n)} of {quantity(self.n, 'seed')}"
         if self.interval is None:
             return significant(self.statistic, _NONE)
         low, high = (significant(end, _NONE) for end in self.interval)
@@ -154,7 +154,7 @@ def _evidence_text(chosen: Sequence[Judged]) -> str:
     budgets = sorted({judged.budget for judged in chosen if judged.budget is not None})
     parts = []
     if seeds:
-        parts.append(("" if seeds[0] == seeds[-1] else f"{seeds[0]} to ") + f"{seeds[-1]} seeds")
+        parts.append(("" if seeds[0] == seeds[-1] else f"{seeds[0]} to ") + quantity(seeds[-1], "seed"))
     if budgets:
         parts.append("budget " + ", ".join(f"{budget:g}" for budget in budgets))
     if any(judged.data == "unofficial" for judged in chosen):
@@ -163,7 +163,9 @@ def _evidence_text(chosen: Sequence[Judged]) -> str:
 
 
 def markdown_claims(by_dataset: dict[str, tuple[Judged, ...]]) -> str:
-    """One Markdown table: a line per claim that applies to a judged dataset; sentences for the rest."""
+    """One Markdown table: a line per claim that was judged on a dataset; sentences for the rest, which claims.json has
+    with their reasons.
+    """
     lines = ["| Dataset | Claim | Source | Criterion | Measured | n | Verdict |", "|---|---|---|---|---|---:|---|"]
     remarks = []
     for dataset, verdicts in by_dataset.items():
@@ -172,11 +174,15 @@ def markdown_claims(by_dataset: dict[str, tuple[Judged, ...]]) -> str:
             remarks.append(f"{name}: no claim judged yet.")
             continue
         for judged in applying(verdicts):
+            if judged.verdict == NOT_RUN:
+                continue
             data = " (unofficial copy)" if judged.data == "unofficial" else ""
             verdict = f"**{judged.verdict}**" + (f": {judged.reason}" if judged.reason else "")
             texts = (name + data, f"{judged.id}: {judged.claim}", judged.source, judged.criterion, judged.measured)
             lines.append("| " + " | ".join([*map(_cell, texts), str(judged.n), verdict.replace("|", r"\|")]) + " |")
-        remarks.append(f"{name}: {counted(applying(verdicts))}. {_elsewhere(verdicts)}".strip())
+        missing = ", ".join(judged.id for judged in applying(verdicts) if judged.verdict == NOT_RUN)
+        remarks.append(f"{name}: {counted(applying(verdicts))}{f' ({missing})' if missing else ''}.")
+    remarks.append("Why something was not run, and what each line rests on: `results/DATASET/claims.json`.")
     remarks.append("Criteria were fixed before the results: `replication/report/criteria.yaml`.")
     return "\n".join([*lines, "", " ".join(remarks)])
 

@@ -109,6 +109,11 @@ def test_one_round_of_a_classifier_is_adaboosts_reweighting(case):
     assert float(state.weights[outputs != state.y].sum()) == pytest.approx(0.5)
     right = state.weights[outputs == state.y]
     torch.testing.assert_close(right, torch.full_like(right, 0.5 / len(right)))
+    # The first half of Definition 4.1 therefore fails for a module that repeats the one before.
+    again = state.measure(outputs)
+    assert again.edge == pytest.approx(0.0, abs=1e-12)
+    edge = 1 - 2 * error
+    assert again.weak_learning_gain == pytest.approx(-(edge**2) / (1 - edge**2), abs=1e-12)
 
 
 def test_the_module_is_bounded_and_is_the_difference_of_the_probabilities():

@@ -21,7 +21,15 @@ from replication.report.measured import analysis_numbers, cost_numbers, depth_nu
 from replication.report.readme import END, START, check_readme, update_readme
 from replication.report.render import latex_targets
 from replication.report.results import load_results
-from replication.report.verdicts import Judged, applying, counted, latex_claims, load_verdicts, verdict_numbers
+from replication.report.verdicts import (
+    Judged,
+    applying,
+    counted,
+    latex_claims,
+    load_verdicts,
+    markdown_claims,
+    verdict_numbers,
+)
 from tests.report.synthetic import Plant, edit_json
 from tests.report.synthetic_more import plant_ablations, plant_cost, plant_full_analysis
 
@@ -81,7 +89,9 @@ def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_p
     text = readme.read_text(encoding="utf-8")
     assert "| digits | 1: Lemma 3.2 holds on the trained network | [P] Lemma 3.2 | every seed at most 1e-05 |" in text
     assert "| 3 of 3 seeds | 3 | **holds** |" in text and "5a:" not in text
-    assert "not judged here: 5a, 5b, 6a" in text and "SVHN: no claim judged yet." in text
+    assert "SVHN: no claim judged yet." in text and "**not run**" not in text, "what was not run has no line"
+    some = markdown_claims({"digits": (_judged("1", "holds"), _judged("4", "not run"))})
+    assert "| digits | 1: A claim" in some and "4: A claim" not in some and "digits: 1 holds, 1 not run (4)." in some
     readme.write_text(f"{START}\n{END}\n<!-- claims:start -->\n", encoding="utf-8")
     with pytest.raises(ResultsError, match="must hold '<!-- claims:start -->' and then"):
         update_readme(readme, shared_tree)
