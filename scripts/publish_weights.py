@@ -1,0 +1,62 @@
+"""Put the trained networks worth sharing into weights/: of each method the seed that is best on validation.
+
+    python scripts/publish_weights.py DATASET
+
+A folder weights/DATASET/METHOD/seedN holds what `replication.training.runs.load_model` needs, run.json and
+model.safetensors, as the run directory has them. Networks above 5 MB stay where they are, with a line that says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from replication.files import atomic_folder  # noqa: E402
+from replication.training.runs import model_kind, read_description, run_folder  # noqa: E402
+
+MOST_BYTES = 5_000_000
+FILES = ("run.json", "model.safetensors")
+
+
+def best_seed(method: Path) -> int:
+    """Of results/DATASET/METHOD: the seed with the highest validation accuracy, the first of several."""
+    accuracies = {
+        int(path.parent.name.removeprefix("seed")): json.loads(path.read_text(encoding="utf-8"))["validation_accuracy"]
+        for path in method.glob("seed*/metrics.json")
+    }
+    return min(accuracies, key=lambda seed: (-accuracies[seed], seed))
+
+
+def publish(dataset: str, results: Path, runs: Path, weights: Path) -> None:
+    """Copy the best run of every method that left a network of at most 5 MB; replaces what was there."""
+    for method in sorted(path.name for path in (results / dataset).iterdir() if any(path.glob("seed*/metrics.json"))):
+        seed = best_seed(results / dataset / method)
+        source, target = (run_folder(root, dataset, method, seed) for root in (runs, weights))
+        if model_kind(read_description(source)) == "scores":
+            continue
+        size = (source / "model.safetensors").stat().st_size
+        if size > MOST_BYTES:
+            print(f"{source}: {size:,} bytes, left where it is")
+            continue
+        shutil.rmtree(weights / dataset / method, ignore_errors=True)
+        with atomic_folder(target) as temporary:
+            for name in FILES:
+                shutil.copyfile(source / name, temporary / name)
+        print(f"{target}: {size:,} bytes")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("dataset")
+    publish(parser.parse_args().dataset, Path("results"), Path("runs"), Path("weights"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
