@@ -161,13 +161,15 @@ def module_classifier(following: Tensor, following_alpha: float, previous: Tenso
 class ExponentialLoss(nn.Module):
     """Oracle of Algorithm 4: mean_i sum_{l != y_i} exp(a [o(i, l) - o(i, y_i)]), minimised over f, W and a > 0.
 
-    The mean stands for the paper's sum (the same minimiser). a is trained as log a, starts at `initial_alpha`, and
-    only steers the oracle: the alpha of the boosted sum is the closed form in the edge.
+    The mean stands for the paper's sum (the same minimiser). a is trained as log a and only steers the oracle: the
+    alpha of the boosted sum is the closed form in the edge. Every round's search starts at a = 1, not at the previous
+    round's alpha: that one is small or negative after a round with little or no edge, where the loss is nearly linear
+    in o and drives every probability to 0 or 1, and short rounds never get away from there.
     """
 
-    def __init__(self, initial_alpha: float = 1.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.log_alpha = nn.Parameter(torch.tensor(math.log(max(initial_alpha, 1e-3))))
+        self.log_alpha = nn.Parameter(torch.zeros(()))
 
     @property
     def alpha(self) -> Tensor:
@@ -190,6 +192,6 @@ class ExpCrossEntropyLoss(nn.Module):
         return torch.exp(nn.functional.cross_entropy(logits, labels))
 
 
-def oracle_loss(name: str, previous_alpha: float) -> nn.Module:
-    """The oracle's loss by its name in params.yaml; `previous_alpha` is where the search for a starts (0: at one)."""
-    return ExponentialLoss(previous_alpha or 1.0) if name == "exponential" else ExpCrossEntropyLoss()
+def oracle_loss(name: str) -> nn.Module:
+    """The oracle's loss by its name in params.yaml."""
+    return ExponentialLoss() if name == "exponential" else ExpCrossEntropyLoss()

@@ -62,7 +62,7 @@ class MulticlassAlgorithm:
         return torch.softmax(logits.double(), 1)
 
     def oracle_loss(self) -> nn.Module:
-        return oracle_loss(self._loss, self.state.alpha)
+        return oracle_loss(self._loss)
 
 
 class BoostResNetTrainer:
@@ -139,7 +139,8 @@ class BoostResNetTrainer:
         while True:
             goal = min(check - self._done % check, interval - self.updates % interval, limit - self._done)
             with self.session.recorder.timed("update"):
-                made = loop.run(min(goal, checkpoints.chunk(self.updates)))
+                goal = min(goal, checkpoints.chunk(self.updates))
+                made = loop.run(goal, f"block {block}, after update {self.updates}")
             self._done += made
             self.updates += made
             if made and (self._done % check == 0 or self._done == limit):

@@ -21,7 +21,7 @@ class BinaryAlgorithm:
         return module_output(logits.double())
 
     def oracle_loss(self) -> nn.Module:
-        return ExponentialLoss(self.state.alpha or 1.0)
+        return ExponentialLoss()
 
 
 def train_boostresnet_binary(session: Session) -> Outcome:

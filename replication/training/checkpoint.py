@@ -121,6 +121,8 @@ class Checkpoints:
                 print(f"note: {path} is no checkpoint; looking for an older one", file=sys.stderr)
                 continue
             self._last_updates = updates
+            if rank() == 0:
+                print(f"note: going on after update {updates}, from {path}", file=sys.stderr)
             return Snapshot(tensors, values)
         return None
 

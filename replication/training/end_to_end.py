@@ -6,14 +6,15 @@ from torch import nn
 
 from replication.training.checkpoint import Snapshot, join
 from replication.training.features import BatchSource
+from replication.training.lengths import boostresnet_updates
 from replication.training.record import measure_splits
 from replication.training.session import Session
 from replication.training.update import UpdateLoop
 
 
 def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
-    """Train the session's network as a whole by cross-entropy; curves at multiples of the evaluation interval and at
-    the end; from the checkpoint on if there is one.
+    """Train the session's network as a whole by cross-entropy; curves at multiples of the evaluation interval, where
+    BoostResNet's updates are used up, and at the end; from the checkpoint on if there is one.
 
     Args:
         updates: number of gradient updates to make.
@@ -36,6 +37,8 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
     loop = UpdateLoop(network, nn.CrossEntropyLoss(), batches, experiment.optimizer, experiment.runtime)
     curves = session.curve_features(images)
     interval, end = experiment.scaled(experiment.evaluation.interval), done + updates
+    # BoostResNet ends there, whatever the interval: at equal numbers of updates both have a point.
+    marks = {boostresnet_updates(experiment, len(network.rounds)), end}
 
     def evaluate() -> None:
         with session.recorder.timed("evaluation"):
@@ -62,9 +65,10 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
         evaluate()
     while done < end:
         with session.recorder.timed("update"):
-            made = loop.run(min(interval - done % interval, end - done, checkpoints.chunk(done)))
+            goal = min(interval - done % interval, *(mark - done for mark in marks if mark > done))
+            made = loop.run(min(goal, checkpoints.chunk(done)), f"after update {done}")
         done += made
-        if made and (done % interval == 0 or done == end):
+        if made and (done % interval == 0 or done in marks):
             evaluate()
         with session.recorder.timed("checkpoint"):
             checkpoints.visit(done, snapshot)

@@ -93,7 +93,8 @@ class StagewiseTrainer:
         updates = experiment.scaled(experiment.boostresnet.updates_per_block)
         while self._done < updates:
             with recorder.timed("update"):
-                made = loop.run(min(updates - self._done, checkpoints.chunk(self.updates)))
+                limit = min(updates - self._done, checkpoints.chunk(self.updates))
+                made = loop.run(limit, f"weak learner {index + 1}, after update {self.updates}")
             self._done += made
             self.updates += made
             with recorder.timed("checkpoint"):

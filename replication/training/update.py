@@ -45,8 +45,12 @@ class UpdateLoop:
         self._optimizer = torch.optim.Adam(self._parameters, lr=params.learning_rate, fused=runtime.fast)
         self._autocast = torch.autocast(self._device_type, torch.bfloat16, enabled=runtime.precision == "bfloat16")
 
-    def run(self, updates: int) -> int:
+    def run(self, updates: int, where: str = "") -> int:
         """Make `updates` gradient updates, fewer if a signal asks to stop.
+
+        Args:
+            updates: how many.
+            where: where training stands, for the error's message.
 
         Returns:
             The number of updates made.
@@ -71,8 +75,8 @@ class UpdateLoop:
             made += 1
         if not bool(torch.isfinite(last)) or not _all_finite(self._parameters):
             raise TrainingError(
-                "the training loss is not a finite number any more; lower optimizer.learning_rate"
-                " or set optimizer.gradient_clamp"
+                f"the training loss is not a finite number any more{where and f' ({where})'}; lower"
+                " optimizer.learning_rate or set optimizer.gradient_clamp"
             )
         return made
 

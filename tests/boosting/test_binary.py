@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from torch import nn
 
 from replication.boosting import binary, multiclass
 
@@ -124,13 +125,15 @@ def test_the_module_is_bounded_and_is_the_difference_of_the_probabilities():
 
 
 def test_the_oracle_is_the_mean_exponential_and_trains_its_own_alpha():
-    loss = binary.ExponentialLoss(initial_alpha=1.7).double()
+    loss, two_classes = binary.ExponentialLoss().double(), multiclass.ExponentialLoss().double()
+    for oracle in (loss, two_classes):
+        nn.init.constant_(oracle.log_alpha, math.log(1.7))
     logits, labels = torch.tensor([[1.0, 0.5], [0.2, 0.9], [0.0, 3.0]], dtype=torch.float64), torch.tensor([0, 0, 1])
     outputs = [math.tanh(0.25), -math.tanh(0.35), math.tanh(1.5)]  # y o(x), with o = tanh of half the difference
     by_hand = sum(math.exp(-1.7 * margin) for margin in outputs) / 3
     value = loss(logits, labels)
     assert value.item() == pytest.approx(by_hand, rel=1e-6)
-    assert value.item() == pytest.approx(multiclass.ExponentialLoss(1.7).double()(logits, labels).item(), rel=1e-6)
+    assert value.item() == pytest.approx(two_classes(logits, labels).item(), rel=1e-6)
     value.backward()
     assert loss.log_alpha.grad is not None and float(loss.log_alpha.grad) != 0.0
 

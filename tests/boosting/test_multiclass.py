@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from torch import nn
 
 from replication.boosting import multiclass as boosting
 
@@ -141,7 +142,8 @@ def test_scores_telescope_to_alpha_times_output(case, rounds, seed):
 @given(scores_and_labels(magnitude=8))
 def test_exponential_loss_is_the_sum_over_wrong_labels(case):
     logits, labels = case
-    loss = boosting.ExponentialLoss(initial_alpha=1.7).double()
+    loss = boosting.ExponentialLoss().double()
+    nn.init.constant_(loss.log_alpha, math.log(1.7))
     outputs = torch.softmax(logits, 1)
     by_definition = sum(
         math.exp(1.7 * float(outputs[i, label] - outputs[i, labels[i]]))
@@ -159,7 +161,8 @@ def test_exp_cross_entropy_is_the_geometric_mean_of_inverse_probabilities():
 
 
 def test_the_exponential_oracle_trains_its_own_alpha():
-    loss = boosting.oracle_loss("exponential", previous_alpha=0.0)
+    loss = boosting.oracle_loss("exponential")
+    assert loss.alpha.item() == 1.0
     loss(torch.tensor([[2.0, 0.0]]), torch.tensor([0])).backward()
     gradient = next(iter(loss.parameters())).grad
     assert gradient is not None and float(gradient) < 0  # a larger alpha suits a correct module

@@ -65,6 +65,12 @@ def test_history_has_a_row_at_every_interval_and_every_block_end(trained):
     assert [int(row["block"]) for row in rows] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
+def test_end_to_end_has_a_point_where_boostresnet_ends_whatever_the_interval(experiment, digits, tmp_path):
+    odd = attrs.evolve(experiment, evaluation=attrs.evolve(experiment.evaluation, interval=7))
+    rows = read_csv(train(odd, digits, "e2e", 0, tmp_path) / "history.csv")
+    assert [int(row["gradient_updates"]) for row in rows] == [7, 14, 21, 28, 30, 35, 42, 49, 56, 60]
+
+
 def test_same_seed_same_bytes_and_another_seed_other_bytes(experiment, digits, tmp_path):
     for method in METHODS:
         first = train(experiment, digits, method, 0, tmp_path / "a")
@@ -239,7 +245,8 @@ def test_a_loss_that_is_no_number_stops_with_one_line_and_leaves_nothing(experim
         experiment, optimizer=attrs.evolve(experiment.optimizer, learning_rate=1e30, gradient_clamp=None)
     )
     for method in ("boostresnet", "e2e"):
-        with pytest.raises(TrainingError, match=r"not a finite number.*optimizer\.learning_rate"):
+        where = r"block 0, after update 0" if method == "boostresnet" else "after update 0"
+        with pytest.raises(TrainingError, match=rf"not a finite number any more \({where}\).*optimizer\.learning_rate"):
             train(wild, digits, method, 0, tmp_path)
     assert not list(tmp_path.rglob("*.json"))
 
