@@ -280,6 +280,7 @@ def _copy(official: bool) -> str:
 
 def main() -> None:
     """Run the command line; a ReplicationError becomes one line on standard error and its exit code."""
+    memory.keep_freed_pages()
     try:
         app()
     except ReplicationError as error:

@@ -3,11 +3,13 @@
 A network is a list of modules and a head: g_{t+1} = module_t(g_t), where a residual block computes f_t(g_t) + g_t
 (eq. 1), and the head is the linear classifier W of eq. 2. What BoostResNet leaves behind is this class and nothing
 else.
+
+Sums and ReLUs overwrite what no gradient needs (convolutions and batch norms keep their inputs, ReLU its output): the
+same numbers to the bit, in less time on a CPU, since these layers move bytes and calculate little.
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
@@ -16,7 +18,8 @@ class ConvolutionalStem(nn.Sequential):
     """3x3 convolution, batch norm, ReLU: (N, image channels, H, W) -> (N, channels, H, W)."""
 
     def __init__(self, image_channels: int, channels: int) -> None:
-        super().__init__(_convolution(image_channels, channels, stride=1), nn.BatchNorm2d(channels), nn.ReLU())
+        convolution = _convolution(image_channels, channels, stride=1)
+        super().__init__(convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
 class ReleasedBlock(nn.Module):
@@ -32,7 +35,7 @@ class ReleasedBlock(nn.Module):
         self.residual = nn.Sequential(
             _convolution(channels_in, channels, stride),
             nn.BatchNorm2d(channels),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             _convolution(channels, channels, stride=1),
             nn.BatchNorm2d(channels),
         )
@@ -44,7 +47,7 @@ class ReleasedBlock(nn.Module):
             shortcut = shortcut[:, :, :: self.stride, :: self.stride]
         if self.new_channels:
             shortcut = functional.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
-        return torch.relu(self.residual(g) + shortcut)
+        return self.residual(g).add_(shortcut).relu_()
 
 
 class PlainBlock(nn.Module):
@@ -55,14 +58,14 @@ class PlainBlock(nn.Module):
         self.residual = nn.Sequential(
             _convolution(channels, channels, stride=1),
             nn.BatchNorm2d(channels),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             _convolution(channels, channels, stride=1),
             nn.BatchNorm2d(channels),
         )
 
     def forward(self, g: Tensor) -> Tensor:
         """(N, channels, H, W) -> the same shape."""
-        return self.residual(g) + g
+        return self.residual(g).add_(g)
 
 
 class MLPBlock(nn.Module):
@@ -70,11 +73,11 @@ class MLPBlock(nn.Module):
 
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
-        self.residual = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, features))
+        self.residual = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, features))
 
     def forward(self, g: Tensor) -> Tensor:
         """(N, features) -> the same shape."""
-        return self.residual(g) + g
+        return self.residual(g).add_(g)
 
 
 class Head(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as functional
 from torch import nn
 
 from replication.config import ModelParams
@@ -11,7 +12,7 @@ from replication.errors import ConfigError
 from replication.models import build_network
 from replication.models.build import count_parameters, layer_table, stage_sizes
 from replication.models.hypothesis import HypothesisFactory
-from replication.models.resnet import ReleasedBlock
+from replication.models.resnet import MLPBlock, PlainBlock, ReleasedBlock
 
 RELEASED = ModelParams(reading="released", blocks=24, width=16)
 PAPER_TEXT = ModelParams(reading="paper-text", blocks=25, width=15)
@@ -87,6 +88,44 @@ def test_the_type_a_shortcut_takes_every_second_pixel_and_pads_with_zeros():
     out = block(g)
     assert torch.equal(out[:, :2], g[:, :, ::2, ::2])
     assert torch.equal(out[:, 2:], torch.zeros(1, 2, 2, 2))
+
+
+def out_of_place(block, g):
+    """A block's forward pass as its formula has it: every layer with an output of its own."""
+    f = block.residual
+    if isinstance(block, MLPBlock):
+        return f[2](torch.relu(f[0](g))) + g
+    total = f[4](f[3](torch.relu(f[1](f[0](g)))))
+    if isinstance(block, PlainBlock):
+        return total + g
+    shortcut = functional.pad(g[:, :, :: block.stride, :: block.stride], (0, 0, 0, 0, 0, block.new_channels))
+    return torch.relu(total + shortcut)
+
+
+@pytest.mark.parametrize(
+    ("block", "shape"),
+    [
+        (ReleasedBlock(4, 4, stride=1), (5, 4, 6, 6)),
+        (ReleasedBlock(4, 8, stride=2), (5, 4, 6, 6)),
+        (PlainBlock(4), (5, 4, 6, 6)),
+        (MLPBlock(12, 7), (5, 12)),
+    ],
+    ids=["released", "stage start", "paper-text", "mlp"],
+)
+def test_overwriting_changes_no_bit_of_output_and_gradients(block, shape):
+    """And not the input: with a frozen prefix it lies in the feature store."""
+    g = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    kept, results = g.clone(), []
+    for forward in (type(block).__call__, out_of_place):
+        inputs = g.clone().requires_grad_()
+        # A leaf may not be overwritten: a block that did so to its input would fail here.
+        outputs = forward(block, inputs)
+        gradients = torch.autograd.grad(outputs.square().sum(), [inputs, *block.parameters()])
+        results.append([outputs.detach(), *gradients])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    with torch.no_grad():
+        block.eval()(g)
+    assert torch.equal(g, kept)
 
 
 def test_a_block_with_zero_residual_is_the_identity_in_the_paper_text_reading():
