@@ -89,6 +89,17 @@ def remove_leftovers(path: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Make `folder` if it is not there, and write to it.
+
+    Raises:
+        ReplicationError: the file system refuses.
+    """
+    with readable_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
 def _settle(file: Path) -> None:
     """Flush a file to the disk; temporary files are private, published ones follow the umask as any other does."""
     file.chmod(0o666 & ~_umask())

@@ -113,18 +113,25 @@ class Checkpoints:
                 print(f"note: cannot read {path} ({error.strerror}); looking for an older checkpoint", file=sys.stderr)
                 continue
             if hashlib.sha256(content[_DIGEST:]).hexdigest().encode() != content[:_DIGEST]:
-                print(f"note: {path} is damaged; looking for an older checkpoint", file=sys.stderr)
+                self._discard(path, "is damaged")
                 continue
             try:
                 tensors, (updates, values) = load(content[_DIGEST:]), _metadata(content[_DIGEST:])
             except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
-                print(f"note: {path} is no checkpoint; looking for an older one", file=sys.stderr)
+                self._discard(path, "is no checkpoint")
                 continue
             self._last_updates = updates
             if rank() == 0:
                 print(f"note: going on after update {updates}, from {path}", file=sys.stderr)
             return Snapshot(tensors, values)
         return None
+
+    def _discard(self, path: Path, why: str) -> None:
+        """Remove it: two are kept by their numbers, and its number may be higher than those that are written next."""
+        if rank() == 0:
+            print(f"note: {path} {why}; looking for an older checkpoint", file=sys.stderr)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """The run is finished: nothing of it stays in scratch."""
@@ -163,7 +170,7 @@ def run_key(determines: dict[str, Any]) -> str:
     """
     digest = hashlib.sha256(json.dumps(determines, sort_keys=True).encode())
     package = Path(__file__).resolve().parent.parent
-    for folder in ("boosting", "models", "training", "datasets"):
+    for folder in ("boosting", "config", "datasets", "models", "training"):
         for path in sorted((package / folder).glob("*.py")):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:32]

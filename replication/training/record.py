@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -62,6 +63,8 @@ class Recorder:
         self.rows: dict[str, list[Row]] = {kind: [] for kind in COLUMNS}
         self._device, self._observers = device, observers
         self._start = time.perf_counter()
+        self.started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self.resumed = 0  # times that the run went on from a checkpoint
         self.spent = dict.fromkeys(PHASES, 0.0)  # seconds
 
     @contextlib.contextmanager
@@ -74,12 +77,20 @@ class Recorder:
             self.spent[phase] += time.perf_counter() - start
 
     def snapshot(self) -> Snapshot:
-        """All rows and the time so far."""
-        return Snapshot(values={"rows": self.rows, "seconds": self.seconds, "spent": list(self.spent.values())})
+        """All rows, when they began and the time so far."""
+        values = {
+            "rows": self.rows,
+            "started": self.started,
+            "resumed": self.resumed,
+            "seconds": self.seconds,
+            "spent": list(self.spent.values()),
+        }
+        return Snapshot(values=values)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot; the observers have seen its rows already."""
-        self.rows = snapshot.values["rows"]
+        self.rows, self.started = snapshot.values["rows"], snapshot.values["started"]
+        self.resumed = snapshot.values["resumed"] + 1
         self._start = time.perf_counter() - snapshot.values["seconds"]
         self.spent = dict(zip(PHASES, snapshot.values["spent"], strict=True))
 

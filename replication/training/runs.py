@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from replication.config import ModelParams
 from replication.errors import ResultsError
-from replication.files import atomic_folder, read_json, write_csv, write_json
+from replication.files import atomic_folder, read_json, sha256, write_csv, write_json
 from replication.models import ResNet, build_network
 from replication.models.ensemble import Ensemble, build_weak_learner
 from replication.training.record import COLUMNS, Recorder
@@ -53,17 +53,19 @@ def write_run(
     with atomic_folder(folder) as temporary:
         for kind, columns in COLUMNS.items():
             write_csv(temporary / f"{kind}.csv", columns, recorder.rows[kind])
-        write_json(temporary / "run.json", description)
         # Through Python, not the library's own writer: that one says a full disk in an exception of its own.
         (temporary / "model.safetensors").write_bytes(save(weights))
         (temporary / "auxiliary.safetensors").write_bytes(save(auxiliary))
+        digests = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
+        write_json(temporary / "run.json", description | {"sha256": digests})
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """run.json of a run directory.
+    """run.json of a run directory whose files are those that training wrote.
 
     Raises:
-        ResultsError: there is no run, it was written under another schema, or lacks what every run has.
+        ResultsError: there is no run, it was written under another schema, lacks what every run has, or a file of it
+            was changed, cut or damaged since.
     """
     path = folder / "run.json"
     if not path.is_file():
@@ -76,7 +78,20 @@ def read_description(folder: Path) -> dict[str, Any]:
             raise ResultsError(f"{path} has no valid '{key}'; train the run again")
     if not isinstance(description["data"].get("content_hash"), str) or "official" not in description["data"]:
         raise ResultsError(f"{path} does not say which data it is of; train the run again")
+    _check_digests(folder, description)
     return description
+
+
+def _check_digests(folder: Path, description: dict[str, Any]) -> None:
+    digests = description.get("sha256", {})  # runs of earlier versions have none
+    if not isinstance(digests, dict):
+        raise ResultsError(f"{folder}/run.json has no valid 'sha256'; train the run again")
+    for name, digest in digests.items():
+        path = folder / Path(name).name
+        if not path.is_file() or sha256(path) != digest:
+            raise ResultsError(
+                f"{path} is not what training wrote; copy the run directory once more or train the run again"
+            )
 
 
 def model_kind(description: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from replication.datasets import PreparedDataset
+from replication.errors import TrainingError
 from replication.training.outcome import Outcome
 from replication.training.record import accuracy_and_loss
 from replication.training.seeds import generator, stream_seed
@@ -38,13 +39,19 @@ def train_hist_gradient_boosting(session: Session, data: PreparedDataset) -> Out
 
     params, seed = session.experiment.stock_library, session.seed
     chosen = _chosen(len(data.labels["train"]), params.train_samples, seed)
+    labels = data.labels["train"][chosen]
+    if len(np.unique(labels)) < data.num_classes:
+        raise TrainingError(
+            f"among {len(chosen)} training images some of {data.num_classes} classes are missing; raise"
+            " stock_library.train_samples"
+        )
     classifier = HistGradientBoostingClassifier(
         max_iter=params.iterations,
         early_stopping=False,
         random_state=stream_seed(seed, "initialisation") % 2**32,
     )
     with threadpool_limits(session.experiment.runtime.threads):
-        classifier.fit(_pixels(data.images["train"][chosen]), data.labels["train"][chosen])
+        classifier.fit(_pixels(data.images["train"][chosen]), labels)
         batch = session.experiment.evaluation.batch_size
         scores = {split: _scores(classifier, data.images[split], data.num_classes, batch) for split in SPLITS}
     _record(session, data, scores)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from replication.config import COMMON, METHODS, Experiment
 from replication.datasets import PreparedDataset
 from replication.datasets.pairs import data_of_method
 from replication.errors import TrainingError
-from replication.files import remove_leftovers, sha256
+from replication.files import check_writable, remove_leftovers, sha256
 from replication.lock import exclusive
 from replication.training import distributed
 from replication.training.adaboost_mm import train_adaboost_mm
@@ -78,6 +77,7 @@ def train(
         else:
             with exclusive(_lock_file(folder), str(folder)):
                 remove_leftovers(folder)
+                check_writable(folder.parent)  # now, and not after a night of training
                 _train(experiment, data, method, seed, device, runs_root, observers)
     except (RuntimeError, MemoryError, OSError) as error:
         if not memory.ran_out(error):
@@ -97,7 +97,6 @@ def _train(
     runs_root: Path,
     observers: tuple[Observer, ...],
 ) -> None:
-    started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     recorder = Recorder(device, observers)
     key = run_key(_determines(experiment, data, method, seed, device, runs_root))
     checkpoints = Checkpoints(SCRATCH / key, experiment.checkpoint)
@@ -109,7 +108,8 @@ def _train(
     description |= outcome.description | {
         "model": description["model"] | outcome.description.get("model", {}),
         "gradient_updates": outcome.updates,
-        "started": started,
+        "started": recorder.started,
+        "resumed": recorder.resumed,
         "wall_seconds": round(recorder.seconds, 3),
         "seconds_by_phase": {phase: round(seconds, 3) for phase, seconds in recorder.spent.items()},
     }

@@ -24,9 +24,10 @@ from replication.files import read_csv, read_json, write_json
 from replication.models import build_network
 from replication.models.hypothesis import HypothesisFactory
 from replication.training.record import PHASES
-from replication.training.runs import load_model, load_tensors
+from replication.training.runs import load_model, load_tensors, read_description
 from replication.training.seeds import stream_seed
 from replication.training.train import train
+from tests.tampering import forget_digests
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("boostresnet", "e2e", "boostresnet-refined")
@@ -116,6 +117,7 @@ def test_lemma_3_2_holds_on_the_trained_network(experiment, digits, tmp_path, au
     metrics = evaluate(changed, digits, "boostresnet", 0, tmp_path / "runs", tmp_path / "results")
     assert metrics["lemma_3_2_max_difference"] < 1e-6
     # It is no tautology: had the last auxiliary classifier not become the network's head, it would fail.
+    forget_digests(tmp_path / "runs/digits/boostresnet/seed0")
     states = load_file(tmp_path / "runs/digits/boostresnet/seed0/auxiliary.safetensors")
     states["4.head.linear.bias"] += torch.arange(10.0)
     save_file(states, tmp_path / "runs/digits/boostresnet/seed0/auxiliary.safetensors")
@@ -272,6 +274,16 @@ def test_a_damaged_run_is_refused_with_its_path(trained, experiment, digits):
     with pytest.raises(ResultsError, match=r"model\.safetensors.*train the run again"):
         evaluate(experiment, digits, "e2e", 0, trained / "runs", trained / "results")
     assert not (trained / "results").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "auxiliary.safetensors", "rounds.csv", "history.csv"])
+def test_a_run_with_one_changed_bit_is_refused(trained, name):
+    path = trained / "runs/digits/boostresnet/seed0" / name
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(ResultsError, match=rf"{name} is not what training wrote"):
+        read_description(path.parent)
 
 
 def test_a_description_of_no_network_is_refused(trained):

@@ -18,6 +18,7 @@ from replication.config import LengthParams
 from replication.datasets.prepared import save_prepared
 from replication.errors import TrainingError
 from replication.lock import exclusive
+from replication.training.checkpoint import Checkpoints, Snapshot
 from replication.training.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +107,22 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_older_one(resumable, digits
         assert "is damaged; looking for an older checkpoint" in said
         assert f"going on after update {int(older.stem)}, from " in said
         assert older.parent == newest.parent
+
+
+def test_damaged_checkpoints_do_not_outlive_those_that_follow(tmp_path, experiment):
+    """Their numbers may be higher than those of a run that has to start over."""
+    params = attrs.evolve(experiment.checkpoint, updates=1)
+    before = Checkpoints(tmp_path / "run", params)
+    for updates in (990, 1000):
+        before.visit(updates, Snapshot)
+    for path in (tmp_path / "run").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    after = Checkpoints(tmp_path / "run", params)
+    assert after.load() is None
+    for updates in (10, 20):
+        after.visit(updates, lambda updates=updates: Snapshot(values={"made": updates}))
+    again = Checkpoints(tmp_path / "run", params).load()
+    assert again is not None and again.values == {"made": 20}
 
 
 def test_a_checkpoint_of_other_parameters_seed_or_data_is_not_picked_up(resumable, digits, tmp_path):
