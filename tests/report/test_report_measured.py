@@ -17,6 +17,8 @@ from replication.report.claims import write_claims
 from replication.report.costs import Cost, linear_fit, load_cost, targets
 from replication.report.depth import load_depth
 from replication.report.figures.cost import blocks_figure, depth_memory_figure, depth_time_figure
+from replication.report.figures.ensemble import swaps_figure
+from replication.report.figures.theory import covariance_figure
 from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers, spread
 from replication.report.readme import END, START, check_readme, update_readme
 from replication.report.render import latex_targets
@@ -266,3 +268,35 @@ def test_digits_suit_the_mean() -> None:
     assert spread([12.0, 14.0]) == "13.0 ± 1.4"
     assert spread([0.5]) == "0.500" and spread([]) == ""
     assert spread([1e-7, 3e-7]) == "2.00 × 10⁻⁷"
+
+
+def test_the_covariance_of_the_proof_is_drawn_where_it_was_analysed(plant: Plant, tmp_path: Path) -> None:
+    folder = plant("digits", "boostresnet", 0)
+    plant_full_analysis(folder)
+    results = load_results("digits", tmp_path / "results")
+    with_proof = covariance_figure(results, load_analyses(results))
+    table = folder / "analysis/theory.csv"
+    rows = [line.split(",")[:17] for line in table.read_text(encoding="utf-8").splitlines()]
+    assert rows[0][-1] == "bound_holds"
+    table.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
+    edit_json(folder / "analysis.json", lambda v: v["theory"].pop("nonpositive_proof_covariance_blocks"))
+    analyses = load_analyses(results)
+    without = covariance_figure(results, analyses)
+    assert with_proof is not None and without is not None
+    legend = with_proof.axes[0].get_legend()
+    assert legend is not None and legend.get_texts()[1].get_text() == r"proof, with $\alpha$"
+    assert without.axes[0].get_legend() is None
+    assert "boostresnet/theory/nonpositive_proof_covariance" not in analysis_numbers(analyses)
+
+
+def test_one_possible_exchange_is_called_one(plant: Plant, tmp_path: Path) -> None:
+    folder = plant("digits", "e2e", 0)
+    plant_full_analysis(folder)
+    results = load_results("digits", tmp_path / "results")
+    many = swaps_figure(results, load_analyses(results))
+    rows = [f"{swaps},0,{tau},0.1\n" for swaps, tau in ((1, 0.8666), (2, 1.0), (3, 0.8666))]
+    (folder / "analysis/swaps.csv").write_text("swaps,draw,kendall_tau,error\n" + "".join(rows), encoding="utf-8")
+    one = swaps_figure(results, load_analyses(results))
+    assert many is not None and one is not None
+    assert many.axes[0].get_title(loc="left") == "" and one.axes[0].get_title(loc="left") == "one possible exchange"
+    assert sorted(one.axes[0].get_lines()[0].get_xdata()) == [0.8666, 1.0], "not rounded to classes"
