@@ -10,7 +10,7 @@ import attrs
 from replication.config import UNCHANGED
 from replication.report.claims import student_interval
 from replication.report.fields import Fields, read_rows
-from replication.report.formats import Estimate, counts, fixed, latex_escape, percent, signed
+from replication.report.formats import Estimate, all_equal, counts, fixed, latex_escape, percent, signed
 from replication.report.labels import UNOFFICIAL
 
 Value = Callable[["AblationRun"], float]
@@ -84,15 +84,17 @@ def _run(row: Fields) -> AblationRun:
     )
 
 
-def difference_text(differences: Sequence[float]) -> str:
+def difference_text(differences: Sequence[float], unit: str = "") -> str:
     """Percentage points with Student's 95 % interval of the mean: '−0.28 [−1.47, 0.92]'; without one for one seed."""
     if not differences:
         return _NONE
     mean, interval = signed(100 * sum(differences) / len(differences)), student_interval(differences)
     if interval is None:
-        return mean
+        return mean + unit
+    if all_equal(differences):
+        return f"{mean}{unit} (all seeds equal)"
     low, high = (fixed(100 * end, _NONE, 2) for end in interval)
-    return f"{mean} [{low}, {high}]"
+    return f"{mean} [{low}, {high}]{unit}"
 
 
 def latex_ablations(ablations: Sequence[Ablated]) -> str:
@@ -144,8 +146,8 @@ def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
         first = ablated.runs[0]
         if first.method == "boostresnet" and not ablated.is_default:
             for name, value in (("test", _test), ("train", _train)):
-                text = difference_text(ablated.differences(value))
-                values[f"ablation/{first.variant}/{name}"] = f"{text}{_SPACE}points"
+                text = difference_text(ablated.differences(value), f"{_SPACE}points")
+                values[f"ablation/{first.variant}/{name}"] = text
     return values
 
 

@@ -9,11 +9,12 @@ from replication.errors import ResultsError
 from replication.files import atomic_path
 from replication.report.ablations import latex_ablations, load_ablations
 from replication.report.analyses import load_analyses
-from replication.report.costs import load_cost
+from replication.report.costs import TARGETS_OF, load_cost
 from replication.report.depth import load_depth
 from replication.report.figures import FIGURES, draw_figures
+from replication.report.formats import quantity
 from replication.report.macros import latex_numbers
-from replication.report.render import latex_results, latex_rounds, latex_targets
+from replication.report.render import latex_results, latex_rounds, latex_targets, state_text
 from replication.report.results import load_results
 from replication.report.tables import results_table, round_rows
 from replication.report.verdicts import latex_claims, load_verdicts
@@ -37,16 +38,17 @@ def build_report(
     results, cost = load_results(dataset, results_root), load_cost(dataset, results_root)
     analyses, verdicts = load_analyses(results), load_verdicts(dataset, results_root)
     depth, ablations = load_depth(dataset, results_root), load_ablations(dataset, results_root)
-    folder = out_root / dataset
+    folder, table = out_root / dataset, results_table(results)
     texts = {
-        "table.tex": latex_results(results_table(results)),
+        "table.tex": latex_results(table),
         "numbers.tex": latex_numbers(results, analyses, cost, verdicts, depth, ablations),
     }
-    if results.of("boostresnet"):
-        texts["rounds.tex"] = latex_rounds(round_rows(results))
+    seeds = len(results.of("boostresnet"))
+    if seeds:
+        texts["rounds.tex"] = latex_rounds(round_rows(results), f"{quantity(seeds, 'seed')}. {state_text(table)}")
     if verdicts:
         texts["claims.tex"] = latex_claims(dataset, verdicts)
-    if cost is not None:
+    if cost is not None and dataset == TARGETS_OF:
         texts["cost.tex"] = latex_targets(cost)
     if ablations:
         texts["ablations.tex"] = latex_ablations(ablations)

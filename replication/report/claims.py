@@ -71,12 +71,13 @@ class Criterion:
     minimum_budget: float
     minimum_seeds: int
     evidence: str
+    added: str = ""
 
     @property
     def description(self) -> str:
-        """The rule in words."""
+        """The rule in words; of a mean it is Student's 95 % interval that decides."""
         return {
-            "mean": f"Student's 95 % interval of the mean over seeds {self.range}",
+            "mean": f"mean {self.range}",
             "every": f"every seed {self.range}",
             "range": f"measured {self.range}",
         }[self.rule]
@@ -89,6 +90,9 @@ class Verdict:
     Attributes:
         applies: whether it is a claim about this dataset (or about any).
         reason: why there is no verdict; empty where there is one.
+        lacks: the same in a word ("budget", "runs", "analyses"); empty where something was judged.
+        qualification: what weakens a verdict "holds" ("vacuous"); empty where nothing does.
+        added: when the criterion was written, if that was not before the results.
         measured: in words, where the statistic comes from.
         evidence: the files, relative to the results folder.
         statistic, interval: mean over seeds with its interval, or the fraction of seeds with Wilson's, or the measured
@@ -115,6 +119,9 @@ class Verdict:
     n: int = 0
     data: str | None = None
     budget: float | None = None
+    lacks: str = ""
+    qualification: str = ""
+    added: str = ""
 
 
 def judge(dataset: str, results_root: Path = Path("results"), criteria: Path = CRITERIA) -> list[Verdict]:
@@ -189,6 +196,7 @@ def _criterion(entry: dict[str, Any], minimum_seeds: int) -> Criterion:
         minimum_budget=float(entry["minimum_budget"]),
         minimum_seeds=int(entry.get("minimum_seeds", minimum_seeds)),
         evidence=entry["evidence"],
+        added=entry.get("added", ""),
     )
 
 
@@ -200,6 +208,7 @@ def _judge(criterion: Criterion, evidence: Evidence) -> Verdict:
         source=criterion.source,
         criterion=criterion.description,
         measured=criterion.evidence,
+        added=criterion.added,
     )
     if criterion.datasets is not None and evidence.dataset not in criterion.datasets:
         reason = f"a claim about {' and '.join(criterion.datasets)}"
@@ -215,16 +224,16 @@ def _judge(criterion: Criterion, evidence: Evidence) -> Verdict:
         budget=min(values.budgets) if values.budgets else None,
     )
     if not values.by_seed:
-        return found(verdict=NOT_RUN, reason=values.missing)
+        return found(verdict=NOT_RUN, reason=values.missing, lacks=values.lacks)
     statistic, interval, method, verdict = _apply(criterion, values)
     found = functools.partial(found, statistic=statistic, interval=interval, interval_method=method)
     if values.budgets and min(values.budgets) < criterion.minimum_budget:
         reason = f"budget {min(values.budgets):g} of the paper's updates, at least {criterion.minimum_budget:g} asked"
-        return found(verdict=NOT_RUN, reason=reason)
+        return found(verdict=NOT_RUN, reason=reason, lacks="budget")
     if criterion.rule != "range" and len(values.by_seed) < criterion.minimum_seeds:
         reason = f"{len(values.by_seed)} of at least {criterion.minimum_seeds} seeds"
         return found(verdict=INCONCLUSIVE, reason=reason)
-    return found(verdict=verdict, reason="")
+    return found(verdict=verdict, reason="", qualification=values.qualification if verdict == HOLDS else "")
 
 
 def _apply(criterion: Criterion, values: Values) -> tuple[float, tuple[float, float] | None, str | None, str]:

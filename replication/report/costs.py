@@ -13,6 +13,8 @@ from replication.report.formats import quantity
 from replication.report.labels import NOT_MEASURED
 
 SCHEMA = 1
+#: The dataset that the targets of speed and memory were set for.
+TARGETS_OF = "cifar10"
 
 
 @attrs.frozen
@@ -101,8 +103,10 @@ def load_cost(dataset: str, results_root: Path = Path("results")) -> Cost | None
 
 
 def linear_fit(x: list[float], y: list[float]) -> tuple[float, float]:
-    """Slope and intercept of the least-squares line."""
-    slope, intercept = np.polyfit(x, y, 1)
+    """Slope and intercept of the least-squares line, neither below zero: a cost in time or memory cannot be."""
+    from scipy import optimize
+
+    (slope, intercept), _ = optimize.nnls(np.column_stack([x, np.ones(len(x))]), np.array(y, dtype=float))
     return float(slope), float(intercept)
 
 

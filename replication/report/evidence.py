@@ -17,6 +17,8 @@ from replication.report.fields import read_object, read_rows
 from replication.report.reported import reported
 from replication.report.results import DatasetResults, Run
 
+ANALYSIS = "analysis.json"
+
 
 @attrs.frozen
 class Values:
@@ -29,6 +31,8 @@ class Values:
         official: whether all of it was made from official data; None without evidence.
         repetitions: of a measurement that has no seeds; None for all others.
         missing: what is not there, in words; empty where nothing is missing.
+        lacks: the same in a word or two, for a table's cell.
+        qualification: what weakens a claim that holds, in words; empty where nothing does.
     """
 
     by_seed: dict[int, float]
@@ -37,6 +41,8 @@ class Values:
     official: bool | None = None
     repetitions: int | None = None
     missing: str = ""
+    lacks: str = ""
+    qualification: str = ""
 
 
 @attrs.frozen
@@ -62,7 +68,7 @@ class Evidence:
     def _per_seed(self, methods: tuple[str, ...], file: str, value: Callable[[list[Run]], float | None]) -> Values:
         absent = [method for method in methods if not self.results.of(method)]
         if absent:
-            return Values({}, (), missing=f"no published run of {' and '.join(absent)}")
+            return Values({}, (), missing=f"no published run of {' and '.join(absent)}", lacks="runs")
         by_seed, used = {}, []
         for first in self.results.of(methods[0]):
             runs = [self.results.seed(method, first.seed) for method in methods]
@@ -77,6 +83,7 @@ class Evidence:
             tuple(run.metrics.budget for run in used),
             all(run.metrics.official_data for run in used) if used else None,
             missing="" if by_seed else f"no {file} of {' and '.join(methods)} has the value",
+            lacks="" if by_seed else ("analyses" if file == ANALYSIS else "values"),
         )
 
 
@@ -89,10 +96,17 @@ def lemma_difference(evidence: Evidence) -> Values:
 
 
 def bound_slack(evidence: Evidence) -> Values:
-    """Smallest distance from the training error up to Theorem 4.2's bound, over the blocks."""
-    return evidence.per_run(
+    """Smallest distance from the training error up to Theorem 4.2's bound, over the blocks.
+
+    No error is above one, so a bound that never falls below one says nothing: the claim is then vacuous.
+    """
+    values = evidence.per_run(
         "boostresnet", "rounds.csv", lambda run: min(entry.bound - entry.train_error for entry in run.rounds)
     )
+    runs = [run for run in evidence.results.of("boostresnet") if run.seed in values.by_seed]
+    vacuous = sum(all(entry.bound >= 1 for entry in run.rounds) for run in runs)
+    share = "" if vacuous == len(runs) else f" in {vacuous} of {len(runs)} seeds"
+    return attrs.evolve(values, qualification=f"vacuous{share}" if vacuous else "")
 
 
 def round_trend(evidence: Evidence, column: str) -> Values:
@@ -105,7 +119,7 @@ def round_trend(evidence: Evidence, column: str) -> Values:
     return evidence.per_run("boostresnet", "rounds.csv", trend)
 
 
-def round_extreme(evidence: Evidence, column: str, extreme: str) -> Values:
+def round_extreme(evidence: Evidence, column: str, extreme: str, method: str = "boostresnet") -> Values:
     """Smallest or largest value of a column of rounds.csv."""
     choose = {"smallest": min, "largest": max}[extreme]
 
@@ -113,7 +127,7 @@ def round_extreme(evidence: Evidence, column: str, extreme: str) -> Values:
         values = _column(run, column)
         return None if values is None else choose(values)
 
-    return evidence.per_run("boostresnet", "rounds.csv", value)
+    return evidence.per_run(method, "rounds.csv", value)
 
 
 def accuracy_difference(evidence: Evidence, first: str, second: str, split: str) -> Values:
@@ -128,7 +142,7 @@ def reported_difference(evidence: Evidence, method: str, split: str) -> Values:
     figures = reported(evidence.dataset, method)
     target = None if figures is None else {"train": figures.train, "test": figures.test}[split]
     if target is None:
-        return Values({}, (), missing="the reported figure is not available to us")
+        return Values({}, (), missing="the reported figure is not available to us", lacks="paper's value")
     return evidence.per_run(method, "metrics.json", lambda run: _accuracy(run, split) - target / 100)
 
 
@@ -151,7 +165,7 @@ def update_ratio(evidence: Evidence, slow: str, fast: str, level: float) -> Valu
 
 def analysis_field(evidence: Evidence, method: str, field: str) -> Values:
     """A number of analysis.json, by its dotted name."""
-    return evidence.per_run(method, "analysis.json", lambda run: _analysis(run, field))
+    return evidence.per_run(method, ANALYSIS, lambda run: _analysis(run, field))
 
 
 def analysis_difference(evidence: Evidence, first: str, second: str, field: str) -> Values:
@@ -161,7 +175,7 @@ def analysis_difference(evidence: Evidence, first: str, second: str, field: str)
         left, right = _analysis(one, field), _analysis(other, field)
         return None if left is None or right is None else left - right
 
-    return evidence.per_pair(first, second, "analysis.json", difference)
+    return evidence.per_pair(first, second, ANALYSIS, difference)
 
 
 def depth_difference(evidence: Evidence, method: str, split: str) -> Values:
@@ -188,16 +202,35 @@ def depth_difference(evidence: Evidence, method: str, split: str) -> Values:
 
 def cost_ratio(evidence: Evidence, field: str) -> Values:
     """A ratio of cost.json divided by the number of modules T that it was measured on: about one for a cost of 1/T."""
+    return _saving(evidence, lambda cost: _number(cost, field), field, repeated=True)
+
+
+def flops_ratio(evidence: Evidence) -> Values:
+    """Operations of an end-to-end update over the mean of those on stored outputs, divided by T; counted once."""
+
+    def ratio(cost: dict[str, Any]) -> float | None:
+        blocks = [_number(block, "cached_flops") for block in cost.get("blocks") or ()]
+        known = [flops for flops in blocks if flops]
+        whole = _number(cost, "end_to_end.flops")
+        return whole * len(known) / sum(known) if whole and known and len(known) == len(blocks) else None
+
+    return _saving(evidence, ratio, "flops", repeated=False)
+
+
+def _saving(
+    evidence: Evidence, ratio: Callable[[dict[str, Any]], float | None], what: str, *, repeated: bool
+) -> Values:
+    """`ratio` of cost.json over the number of modules T."""
     name = f"{evidence.dataset}/cost.json"
     path = evidence.root / name
     if not path.is_file():
-        return Values({}, (), missing=f"{name} is not there")
+        return Values({}, (), missing=f"{name} is not there", lacks="costs")
     cost = read_object(path)
-    value, modules = _number(cost.values, field), cost.optional(cost.size, "blocks")
+    value, modules = ratio(cost.values), cost.optional(cost.size, "blocks")
     if value is None or not math.isfinite(value) or not modules:
-        return Values({}, (name,), missing=f"{name} has no {field}, or no blocks")
+        return Values({}, (name,), missing=f"{name} has no {what}, or no blocks", lacks="costs")
     official = cost.optional(cost.boolean, "official_data")
-    repetitions = cost.optional(cost.integer, "repetitions") or 1
+    repetitions = (cost.optional(cost.integer, "repetitions") or 1) if repeated else 1
     return Values({0: value / modules}, (name,), official=official, repetitions=repetitions)
 
 
@@ -205,7 +238,7 @@ STATISTICS: dict[str, Statistic] = {
     function.__name__: function
     for function in (
         lemma_difference, bound_slack, round_trend, round_extreme, accuracy_difference, reported_difference,
-        update_ratio, analysis_field, analysis_difference, depth_difference, cost_ratio,
+        update_ratio, analysis_field, analysis_difference, depth_difference, cost_ratio, flops_ratio,
     )
 }  # fmt: skip
 
@@ -238,7 +271,7 @@ def _accuracy(run: Run, split: str) -> float:
 
 
 def _analysis(run: Run, field: str) -> float | None:
-    path = run.path / "analysis.json"
+    path = run.path / ANALYSIS
     if not path.is_file():
         return None
     analysis = read_object(path)

@@ -54,6 +54,11 @@ class Estimate:
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
+def all_equal(values: Sequence[float]) -> bool:
+    """Whether values are the same but for rounding, so that an interval of them has no width to show."""
+    return math.isclose(min(values), max(values), rel_tol=1e-9, abs_tol=1e-12)
+
+
 def quantity(number: int | str, noun: str) -> str:
     """'1 seed', '3 seeds'; numbers of a record of the machine come as text."""
     return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"

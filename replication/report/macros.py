@@ -11,6 +11,7 @@ from typing import Any
 
 from replication.report.ablations import Ablated, ablation_numbers
 from replication.report.analyses import Analysis
+from replication.report.claims import student_interval
 from replication.report.costs import Cost
 from replication.report.depth import DepthRun
 from replication.report.formats import (
@@ -24,15 +25,21 @@ from replication.report.formats import (
     signed,
     significant,
 )
-from replication.report.labels import BINARY, BOOSTED, LABEL_BOOSTING, METHOD_STYLES
+from replication.report.labels import BINARY, BOOSTED, E2E_AT_EQUAL_UPDATES, LABEL_BOOSTING, METHOD_STYLES
 from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers
 from replication.report.render import budget_text, data_mark
 from replication.report.reported import reported
 from replication.report.results import DatasetResults, Run
-from replication.report.tables import ResultRow, ResultsTable, equal_updates_points, results_table
+from replication.report.tables import ResultRow, ResultsTable, compared_at, equal_updates_points, results_table
 from replication.report.verdicts import Judged, verdict_numbers
 
 Numbers = dict[str, str]
+#: What params.yaml calls by a name that is no word.
+_IN_WORDS = {
+    "exp_cross_entropy": "exponential of the cross-entropy",
+    "transition-blocks": "later stages' first blocks",
+    "mlp": "MLP",
+}
 
 
 def numbers(results: DatasetResults) -> Numbers:
@@ -121,7 +128,7 @@ def _setting(results: DatasetResults, table: ResultsTable) -> Numbers:
         "validation_size": count(first.info.validation_size),
         "test_size": count(first.info.test_size),
         "classes": count(first.info.classes),
-        "reading": _different(run.metrics.reading for run in runs),
+        "reading": _different(_setting_text(run.metrics.reading) for run in runs),
         "seeds": quantity(len({run.seed for run in runs}), "seed"),
         "runs": count(len(runs)),
         "hours": significant(hours, "", 2),
@@ -156,6 +163,7 @@ def _theory(runs: Sequence[Run]) -> Numbers:
         ),
         "rising_edges": counts([_rises([entry.edge for entry in run.rounds]) for run in runs], ""),
         "above_bound": counts([sum(entry.train_error > entry.bound for entry in run.rounds) for run in runs], ""),
+        "informative_bounds": counts([sum(entry.bound < 1 for entry in run.rounds) for run in runs], ""),
         "early_blocks": counts([sum(entry.moved_on == "gamma" for entry in run.rounds) for run in runs], ""),
     }
     differences = [run.metrics.lemma_difference for run in runs if run.metrics.lemma_difference is not None]
@@ -188,7 +196,24 @@ def _gaps(results: DatasetResults) -> Numbers:
         for method in LABEL_BOOSTING
     }
     gaps = {"gap/equal_updates": at_equal} | {f"gap/{method}": values for method, values in at_the_end.items()}
-    return {name: _signed_points(Estimate.of(values)) for name, values in gaps.items() if values}
+    texts = {name: _signed_points(Estimate.of(values)) for name, values in gaps.items() if values}
+    if at_equal:
+        texts |= {"gap/equal_updates/words": _lead(at_equal), f"{E2E_AT_EQUAL_UPDATES}/after": compared_at(results)}
+    return texts
+
+
+def _lead(differences: Sequence[float]) -> str:
+    """Who is ahead, in BoostResNet's accuracy less that of end to end: 'end to end is ahead by 1.62 points, which 3
+    seeds cannot tell from zero' where Student's interval has both signs in it.
+    """
+    mean, interval = 100 * _average(differences), student_interval(differences)
+    if not float(f"{mean:.2f}"):
+        return "neither is ahead"
+    text = f"{'BoostResNet' if mean > 0 else 'end to end'} is ahead by {abs(mean):.2f} points"
+    if interval is None:
+        return f"{text} (1 seed)"
+    told = interval[0] > 0 or interval[1] < 0
+    return text if told else f"{text}, which {len(differences)} seeds cannot tell from zero"
 
 
 def _signed_points(estimate: Estimate | None) -> str:
@@ -242,4 +267,4 @@ def _setting_text(value: Any) -> str:
         return count(value)
     if isinstance(value, float):
         return f"{value:g}".replace("-", "\N{MINUS SIGN}")
-    return str(value)
+    return _IN_WORDS.get(str(value), str(value))

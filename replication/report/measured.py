@@ -10,11 +10,13 @@ from replication.report.analyses import Analysis
 from replication.report.costs import Cost, linear_fit
 from replication.report.depth import DepthRun
 from replication.report.formats import Estimate, counts, duration, fixed, quantity, signed, significant
-from replication.report.labels import NETWORKS
+from replication.report.labels import BINARY, NETWORKS
 from replication.report.results import DatasetResults
 
 Numbers = dict[str, str]
 _SPACE = "\N{NO-BREAK SPACE}"
+_NEARLY_ALL = 0.99
+_CHANCE = 0.55  # two classes of about equal size: what guessing reaches, with some room
 
 # Names under METHOD/ and in analysis.json: whole numbers, shown as one or as a range over seeds ...
 _COUNTS = {
@@ -24,6 +26,8 @@ _COUNTS = {
     "theory/surely_nonpositive_gain": "theory.surely_nonpositive_gain_blocks",
     "theory/nonpositive_covariance": "theory.nonpositive_covariance_blocks",
     "theory/surely_positive_covariance": "theory.surely_positive_covariance_blocks",
+    "theory/nonpositive_proof_covariance": "theory.nonpositive_proof_covariance_blocks",
+    "theory/surely_positive_proof_covariance": "theory.surely_positive_proof_covariance_blocks",
     "theory/condition": "theory.condition_blocks",
     "theory/bound_holds": "theory.bound_holds_blocks",
     "theory/first_nonvacuous": "theory.first_nonvacuous_block",
@@ -124,6 +128,10 @@ def rounds_numbers(results: DatasetResults) -> Numbers:
         values["boostresnet/first_gamma"] = spread([run.rounds[0].gamma for run in runs])
         gains = [(edge**2 - 0.25) / 0.75 for edge in edges]
         values["boostresnet/first_gamma_half"] = spread([math.copysign(math.sqrt(abs(gain)), gain) for gain in gains])
+    binary = results.of(BINARY)
+    if binary:
+        guessing = sum(run.metrics.train_accuracy < _CHANCE for run in binary)
+        values[f"{BINARY}/guessing"] = f"{guessing} of {quantity(len(binary), 'seed')}"
     voted = [run for run in results.of("adaboost-mm") if run.metrics.smallest_edge is not None]
     if voted:
         values["adaboost-mm/smallest_edge"] = spread([run.metrics.smallest_edge or 0.0 for run in voted])
@@ -247,4 +255,6 @@ def _mebibytes(value: float) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{significant(100 * value, '', 2)}{_SPACE}%"
+    """Two significant figures, three near the whole, so that nothing is '100 %' while others have a share."""
+    text = significant(100 * value, "", 3 if value >= _NEARLY_ALL else 2)
+    return f"{'over 99.9' if value < 1 and float(text) == 100 else text}{_SPACE}%"

@@ -8,15 +8,13 @@ from pathlib import Path
 from replication.config import DATASETS
 from replication.errors import ResultsError
 from replication.files import atomic_path
-from replication.report.costs import load_cost
+from replication.report.costs import TARGETS_OF, load_cost
 from replication.report.render import markdown_results, markdown_targets
 from replication.report.results import load_results
 from replication.report.tables import results_table
 from replication.report.verdicts import load_verdicts, markdown_claims
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
-#: The dataset that the targets of speed and memory were set for.
-_TARGETS_OF = "cifar10"
 
 
 def update_readme(readme_path: Path = Path("README.md"), results_root: Path = Path("results")) -> bool:
@@ -58,7 +56,7 @@ def _claims(results_root: Path) -> str:
 
 
 def _targets(results_root: Path) -> str:
-    return markdown_targets(load_cost(_TARGETS_OF, results_root))
+    return markdown_targets(load_cost(TARGETS_OF, results_root))
 
 
 #: What stands only in a README that asks for it, by the name in its markers.

@@ -24,7 +24,7 @@ from replication.report.labels import (
 from replication.report.records import ROUNDING
 from replication.report.reported import NOT_AVAILABLE, SOURCES, Reported
 from replication.report.results import load_results
-from replication.report.tables import ResultRow, ResultsTable, RoundRow, results_table
+from replication.report.tables import SAME_UPDATES, ResultRow, ResultsTable, RoundRow, results_table
 from replication.report.verdicts import applying, counted, load_verdicts
 
 NO_VALUE = "\N{EN DASH}"
@@ -87,7 +87,9 @@ def notes(tables: Sequence[ResultsTable]) -> list[str]:
             "Learners: weak learners in the sum; where the network has a stem it is BoostResNet's first, and no block."
         )
     if any(row.key == E2E_AT_EQUAL_UPDATES for row in rows):
-        sentences.append("At BoostResNet's updates: the last point of the curve that is not beyond them.")
+        sentences.append(
+            f"At BoostResNet's updates: the last point of the curve that is not beyond them{_early(tables)}."
+        )
     if any(row.seconds is not None for row in rows):
         sentences.append(
             "Time: mean over seeds of a run with its checks and curves, of a refined one with the run it starts from."
@@ -98,6 +100,13 @@ def notes(tables: Sequence[ResultsTable]) -> list[str]:
         if remarks:
             sentences.append(f"{mark.strip()}: {'; '.join(remarks)}.")
     return sentences
+
+
+def _early(tables: Sequence[ResultsTable]) -> str:
+    """Where that point comes before BoostResNet's end: ' (MNIST: after 160 of BoostResNet's 200 updates)'."""
+    early = [table for table in tables if table.compared not in ("", SAME_UPDATES)]
+    texts = [f"{DATASET_LABELS[table.dataset]}: {table.compared}" for table in early]
+    return f" ({'; '.join(texts)})" if texts else ""
 
 
 def _exact_text(table: ResultsTable) -> str:
@@ -152,8 +161,8 @@ def state_text(table: ResultsTable) -> str:
     return f"Data: {data_mark(table)}. Budget: {budget_text(table.budgets)}."
 
 
-def latex_rounds(rows: Iterable[RoundRow]) -> str:
-    """One line per round of BoostResNet, means over seeds; without rounds, a sentence that says so."""
+def latex_rounds(rows: Iterable[RoundRow], remark: str = "") -> str:
+    """One line per round of BoostResNet, means over seeds, and a remark below; without rounds, that it was not run."""
     lines = [
         r"\begin{tabular}{@{}rlrrrrrrrr@{}}",
         r"\toprule",
@@ -164,7 +173,8 @@ def latex_rounds(rows: Iterable[RoundRow]) -> str:
     body = [" & ".join(map(latex_escape, _round_cells(row))) + r" \\" for row in rows]
     if not body:
         return r"\notrun" + "\n"
-    return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}", ""])
+    below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {latex_escape(remark)}\end{{minipage}}"
+    return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}", *([below] if remark else []), ""])
 
 
 def latex_targets(cost: Cost) -> str:

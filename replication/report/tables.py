@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import attrs
 
-from replication.report.formats import Estimate
+from replication.report.formats import Estimate, counts
 from replication.report.labels import (
     BINARY,
     E2E_AT_EQUAL_UPDATES,
@@ -20,6 +20,8 @@ from replication.report.labels import (
 from replication.report.records import HistoryPoint
 from replication.report.reported import Reported, reported
 from replication.report.results import DatasetResults, Run
+
+SAME_UPDATES = "after the same number of updates"
 
 
 @attrs.frozen
@@ -49,13 +51,14 @@ class ResultRow:
 
 @attrs.frozen
 class ResultsTable:
-    """All lines of one dataset and what holds for all of them."""
+    """All lines of one dataset and what holds for all of them; `compared` is what `compared_at` says."""
 
     dataset: str
     rows: tuple[ResultRow, ...]
     official: bool
     budgets: tuple[float, ...]
     exact_test_images: int | None = None
+    compared: str = ""
 
     @property
     def not_run(self) -> bool:
@@ -92,7 +95,12 @@ def results_table(results: DatasetResults) -> ResultsTable:
         rows.append(_method_row(results, method, style.label))
     exact = {run.info.settings.get("data.exact_test_images") for run in results.all}
     return ResultsTable(
-        results.dataset, tuple(rows), results.official, results.budgets, exact.pop() if len(exact) == 1 else None
+        results.dataset,
+        tuple(rows),
+        results.official,
+        results.budgets,
+        exact.pop() if len(exact) == 1 else None,
+        compared_at(results),
     )
 
 
@@ -133,6 +141,24 @@ def round_rows(results: DatasetResults) -> list[RoundRow]:
             )
         )
     return rows
+
+
+def compared_at(results: DatasetResults) -> str:
+    """When the end-to-end network is held against BoostResNet's: 'after the same number of updates', or 'after 160 of
+    BoostResNet's 200 updates' where it was not evaluated at the very end of BoostResNet's; empty without both.
+    """
+    pairs = [(run, point.gradient_updates) for run, point in equal_updates_points(results)]
+    updates = [
+        (reached, boosted.metrics.gradient_updates)
+        for run, reached in pairs
+        if (boosted := results.seed("boostresnet", run.seed))
+    ]
+    if not updates:
+        return ""
+    if all(reached == taken for reached, taken in updates):
+        return SAME_UPDATES
+    reached_text, taken_text = (counts(numbers, "") for numbers in zip(*updates, strict=True))
+    return f"after {reached_text} of BoostResNet's {taken_text} updates"
 
 
 def run_seconds(results: DatasetResults, run: Run) -> float | None:

@@ -12,7 +12,7 @@ from replication.errors import ResultsError
 from replication.files import sha256
 from replication.report.claims import CRITERIA, NOT_RUN, SCHEMA, VERDICTS
 from replication.report.fields import Fields, read_object
-from replication.report.formats import latex_escape, quantity, significant
+from replication.report.formats import all_equal, latex_escape, quantity, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
 
 _NONE = "\N{EN DASH}"
@@ -35,6 +35,18 @@ class Judged:
     n: int
     data: str | None
     budget: float | None
+    lacks: str = ""
+    qualification: str = ""
+    added: str = ""
+
+    @property
+    def words(self) -> str:
+        """The verdict with what qualifies it or is missing: 'holds (vacuous)', 'not run: budget'."""
+        if not self.applies:
+            return _NONE
+        if self.qualification:
+            return f"{self.verdict} ({self.qualification})"
+        return f"{self.verdict}: {self.lacks}" if self.lacks else self.verdict
 
     @property
     def relation(self) -> bool:
@@ -50,6 +62,8 @@ class Judged:
             return f"{round(self.statistic * self.n)} of {quantity(self.n, 'seed')}"
         if self.interval is None:
             return significant(self.statistic, _NONE)
+        if all_equal(self.interval):
+            return f"{significant(self.statistic, _NONE)} (all seeds equal)"
         low, high = (significant(end, _NONE) for end in self.interval)
         return f"{significant(self.statistic, _NONE)} [{low}, {high}]"
 
@@ -100,6 +114,9 @@ def _judged(fields: Fields) -> Judged:
         n=fields.integer("n"),
         data=fields.optional(fields.text, "data"),
         budget=fields.optional(fields.number, "budget"),
+        lacks=str(fields.values.get("lacks") or ""),
+        qualification=str(fields.values.get("qualification") or ""),
+        added=str(fields.values.get("added") or ""),
     )
 
 
@@ -117,35 +134,48 @@ def counted(verdicts: Sequence[Judged]) -> str:
     )
 
 
-def _elsewhere(verdicts: Sequence[Judged]) -> str:
-    others = [judged.id for judged in verdicts if not judged.applies]
-    return f"Claims about other data, not judged here: {', '.join(others)}." if others else ""
-
-
 def latex_claims(dataset: str, verdicts: Sequence[Judged]) -> str:
-    """A longtable of the claims that apply, and a sentence that names the others; a sentence alone if nothing ran."""
+    """A longtable of the claims that were judged, and sentences on the others; sentences alone if nothing ran."""
     label, chosen = DATASET_LABELS[dataset], applying(verdicts)
-    if all(judged.statistic is None for judged in chosen):
-        return latex_escape(f"{label}: none of {len(chosen)} claims was run. {_elsewhere(verdicts)}") + "\n\n"
-    widths = ("18mm", "52mm", "30mm", "30mm", "20mm")
-    columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}}}" for width in widths)
+    judged = [one for one in chosen if one.verdict != NOT_RUN]
+    if not judged:
+        return latex_escape(f"{label}: none of {len(chosen)} claims was run. {_unjudged(verdicts)}") + "\n\n"
+    columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}}}" for width in ("19mm", "60mm", "24mm", "29mm"))
     names = ("Id", "Claim and source", "Criterion", "Measured", "Verdict")
     heading = " & ".join(rf"\textbf{{{name}}}" for name in names)
     lines = [
-        rf"\begin{{longtable}}{{@{{}}{columns}@{{}}}}",
+        rf"\begin{{longtable}}{{@{{}}{columns}l@{{}}}}",
         rf"\caption{{Verdicts on {latex_escape(label)}: {latex_escape(counted(chosen))}. {_evidence_text(chosen)}}}"
         rf"\label{{tab:{dataset}-claims}}\\",
         rf"\toprule {heading} \\ \midrule \endfirsthead",
         rf"\toprule {heading} \\ \midrule \endhead",
         r"\bottomrule \endfoot",
     ]
-    for judged in chosen:
-        identifier = latex_escape(judged.id).replace("-", r"-\allowbreak{}")
-        measured = "; ".join(filter(None, (judged.measured if judged.statistic is not None else "", judged.reason)))
-        texts = (f"{judged.claim} {judged.source}", judged.criterion, measured)
-        verdict = rf"\verdict{{{latex_escape(judged.verdict)}}}"
+    for one in judged:
+        identifier = latex_escape(one.id).replace("-", r"-\allowbreak{}") + (r"$^\dagger$" if one.added else "")
+        measured = "; ".join(filter(None, (one.measured, one.qualification, one.reason)))
+        texts = (f"{one.claim} {one.source}", one.criterion, measured)
+        verdict = rf"\verdict{{{latex_escape(one.verdict)}}}"
         lines.append(" & ".join([identifier, *map(latex_escape, texts), verdict]) + r" \\[1pt]")
-    return "\n".join([*lines, r"\end{longtable}", latex_escape(_elsewhere(verdicts)), ""])
+    return "\n".join([*lines, r"\end{longtable}", latex_escape(_unjudged(verdicts)), ""])
+
+
+def _not_run(verdicts: Sequence[Judged]) -> str:
+    """The claims without a line, by the reason: 'Not run for want of budget: 6a, 6b; of analyses: …'."""
+    by_lack: dict[str, list[str]] = {}
+    for judged in applying(verdicts):
+        if judged.verdict == NOT_RUN:
+            by_lack.setdefault(judged.lacks, []).append(judged.id)
+    reasons = "; ".join((f"of {lack}: " if lack else "") + ", ".join(ids) for lack, ids in by_lack.items())
+    if not reasons:
+        return ""
+    return f"Not run for want {reasons}." if all(by_lack) else f"Not run: {reasons}."
+
+
+def _unjudged(verdicts: Sequence[Judged]) -> str:
+    """`_not_run`, and the claims about other data."""
+    others = ", ".join(judged.id for judged in verdicts if not judged.applies)
+    return " ".join(filter(None, (_not_run(verdicts), f"About other data: {others}." if others else "")))
 
 
 def _evidence_text(chosen: Sequence[Judged]) -> str:
@@ -163,32 +193,37 @@ def _evidence_text(chosen: Sequence[Judged]) -> str:
 
 
 def markdown_claims(by_dataset: dict[str, tuple[Judged, ...]]) -> str:
-    """One Markdown table: a line per claim that was judged on a dataset; sentences for the rest, which claims.json has
-    with their reasons.
+    """One Markdown table: a line per claim that was judged on a dataset, its verdict linked to claims.json, which names
+    the runs; sentences for the rest.
     """
-    lines = ["| Dataset | Claim | Source | Criterion | Measured | n | Verdict |", "|---|---|---|---|---|---:|---|"]
+    names = ("Dataset", "Budget", "Claim", "Source", "Criterion", "Measured", "n", "Verdict")
+    lines = ["| " + " | ".join(names) + " |", "|---|---:|---|---|---|---|---:|---|"]
     remarks = []
     for dataset, verdicts in by_dataset.items():
         name = DATASET_LABELS[dataset]
         if not verdicts:
             remarks.append(f"{name}: no claim judged yet.")
             continue
-        for judged in applying(verdicts):
-            if judged.verdict == NOT_RUN:
-                continue
-            data = " (unofficial copy)" if judged.data == "unofficial" else ""
-            verdict = f"**{judged.verdict}**" + (f": {judged.reason}" if judged.reason else "")
-            texts = (name + data, f"{judged.id}: {judged.claim}", judged.source, judged.criterion, judged.measured)
-            lines.append("| " + " | ".join([*map(_cell, texts), str(judged.n), verdict.replace("|", r"\|")]) + " |")
-        missing = ", ".join(judged.id for judged in applying(verdicts) if judged.verdict == NOT_RUN)
-        remarks.append(f"{name}: {counted(applying(verdicts))}{f' ({missing})' if missing else ''}.")
-    remarks.append("Why something was not run, and what each line rests on: `results/DATASET/claims.json`.")
-    remarks.append("Criteria were fixed before the results: `replication/report/criteria.yaml`.")
+        lines += [_markdown_line(dataset, one) for one in applying(verdicts) if one.verdict != NOT_RUN]
+        remarks.append(f"{name}: {counted(applying(verdicts))}. {_not_run(verdicts)}".rstrip())
+    remarks.append("Of a mean it is Student's 95 % interval, in brackets, that must lie inside the range.")
+    remarks.append("A verdict leads to the runs it rests on and, where there is none, the reason.")
+    if any(one.added for verdicts in by_dataset.values() for one in verdicts):
+        remarks.append("† added after the first results had been seen.")
+    remarks.append("All other criteria were fixed before the results: `replication/report/criteria.yaml`.")
     return "\n".join([*lines, "", " ".join(remarks)])
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
+def _markdown_line(dataset: str, judged: Judged) -> str:
+    data = f" ({UNOFFICIAL})" if judged.data == "unofficial" else ""
+    budget = _NONE if judged.budget is None else f"{judged.budget:g}"
+    claim = f"{judged.id}{'†' if judged.added else ''}: {judged.claim}"
+    verdict = f"[**{judged.verdict}**](results/{dataset}/claims.json)"
+    verdict += f" ({judged.qualification})" if judged.qualification else ""
+    verdict += f": {judged.reason}" if judged.reason else ""
+    name, n = DATASET_LABELS[dataset] + data, str(judged.n)
+    texts = (name, budget, claim, judged.source, judged.criterion, judged.measured, n, verdict)
+    return "| " + " | ".join(text.replace("|", r"\|") for text in texts) + " |"
 
 
 def verdict_numbers(verdicts: Sequence[Judged]) -> dict[str, str]:
@@ -211,5 +246,6 @@ def verdict_numbers(verdicts: Sequence[Judged]) -> dict[str, str]:
         values[f"claims/paper/{verdict.replace(' ', '_')}"] = ", ".join(ids) or "none"
     for judged in verdicts:
         values[f"claim/{judged.id}/verdict"] = judged.verdict if judged.applies else _NONE
+        values[f"claim/{judged.id}/words"] = judged.words
         values[f"claim/{judged.id}/measured"] = judged.measured
     return values

@@ -53,8 +53,10 @@ def _plant_everything(root: Path) -> Path:
                 plant_full_analysis(folder)
         if method in ("boostresnet", "e2e", "boostresnet-refined"):
             plant_run(root, "cifar10", method, 0, blocks=24, per_block=20, budget=0.002, official=False)
-    plant_cost(root)
+    for dataset in ("digits", "cifar10"):
+        plant_cost(root, dataset)
     plant_depth(root)
     plant_ablations(root)
-    write_claims("digits", root, root / "digits/claims.json")
+    for dataset in ("digits", "cifar10"):
+        write_claims(dataset, root, root / dataset / "claims.json")
     return root

@@ -15,7 +15,8 @@ from replication.files import write_csv
 TABLES: dict[str, tuple[str, ...]] = {
     "theory": ("block", "module", "train_error", "exponential_loss", "bound_product", "bound_telescoped",
                "bound_exponential", "edge", "gamma", "gamma_low", "gamma_high", "covariance", "covariance_low",
-               "covariance_high", "gain_positive", "covariance_nonpositive", "bound_holds"),
+               "covariance_high", "gain_positive", "covariance_nonpositive", "bound_holds", "proof_covariance",
+               "proof_covariance_low", "proof_covariance_high", "proof_covariance_nonpositive"),
     "modules": ("block", "module", "train_accuracy", "validation_accuracy", "test_accuracy", "probe_train_accuracy",
                 "probe_validation_accuracy", "probe_test_accuracy"),
     "margins": ("split", "block", "module", "margin", "cumulative"),
@@ -70,13 +71,15 @@ def _theory(names: list[str], tables: dict[str, list[dict[str, Any]]], noise: ra
             "bound_exponential": 9 * 0.95**block, "edge": 1 - 0.5**block / 2, "gamma": gamma, "gamma_low": gamma - 0.04,
             "gamma_high": gamma + 0.05, "covariance": covariance, "covariance_low": "nan" if block == 3 else -0.04,
             "covariance_high": 0.04, "gain_positive": True, "covariance_nonpositive": covariance <= 0,
-            "bound_holds": True,
+            "bound_holds": True, "proof_covariance": 2 * covariance, "proof_covariance_low": -0.08,
+            "proof_covariance_high": 0.08, "proof_covariance_nonpositive": covariance <= 0,
         })  # fmt: skip
     final = tables["theory"][-1]
     return {
         "lemma_3_2_max_difference": 4e-15, "rounds": len(names), "positive_gain_blocks": len(names),
         "nonpositive_covariance_blocks": 4, "condition_blocks": 4, "surely_positive_gain_blocks": len(names),
         "surely_nonpositive_gain_blocks": 0, "surely_positive_covariance_blocks": 1, "bound_holds_blocks": len(names),
+        "nonpositive_proof_covariance_blocks": 3, "surely_positive_proof_covariance_blocks": 2,
         "smallest_slack": 0.01, "first_nonvacuous_block": 5,
         "final": {key: final[key] for key in ("train_error", "exponential_loss", "bound_product", "bound_telescoped",
                                               "bound_exponential", "edge")},

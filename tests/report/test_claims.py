@@ -47,9 +47,14 @@ def plant_analysis(folder: Path, **fields: object) -> None:
 
 def test_the_criteria_cover_every_claim_and_every_reported_number():
     criteria = {criterion.id: criterion for criterion in load_criteria()}
-    assert {identifier.rstrip("ab") for identifier in criteria if identifier[0].isdigit()} == set(
+    assert {identifier.partition("-")[0].rstrip("ab") for identifier in criteria if identifier[0].isdigit()} == set(
         map(str, range(1, 11))
     )
+    late = {identifier for identifier, criterion in criteria.items() if criterion.added}
+    assert late == {"3a-binary", "3b-binary", "9-flops"}
+    for identifier in late:
+        first = criteria[identifier.partition("-")[0]]
+        assert (criteria[identifier].range, criteria[identifier].rule) == (first.range, first.rule), "its thresholds"
     assert 4 <= sum(identifier.startswith("relation-") for identifier in criteria) <= 6
     numbers = {
         (criterion.datasets[0], criterion.options["method"], criterion.options["split"]): criterion
@@ -70,6 +75,7 @@ def test_without_results_nothing_was_run(tmp_path):
     assert all(verdict.reason for verdict in found.values())
     assert not found["5a"].applies and found["5a"].reason == "a claim about svhn"
     assert found["1"].applies and "no published run of boostresnet" in found["1"].reason
+    assert (found["1"].lacks, found["8"].lacks, found["5a"].lacks) == ("runs", "costs", "")
 
 
 def test_a_claim_about_every_seed_holds_fails_or_stays_open(plant, tmp_path):
@@ -87,6 +93,35 @@ def test_a_claim_about_every_seed_holds_fails_or_stays_open(plant, tmp_path):
     found = verdicts(tmp_path)
     assert found["3a"].verdict == "fails" and found["3a"].statistic == pytest.approx(1 / 3)
     assert found["3a"].values["0"] == -0.1
+
+
+def test_binary_runs_are_judged_by_themselves(plant, tmp_path):
+    for seed in range(3):
+        plant("digits", "boostresnet", seed)
+        folder = plant("digits", "boostresnet-binary", seed)
+        set_column(folder, "gamma", [0.5, -0.4, 0.1, 0.3, 0.3, 0.2, 0.1])
+        set_column(folder, "covariance", [0, 1e-33, -0.1, 0.2, 0, 0, 0])
+    found = verdicts(tmp_path)
+    assert (found["3a"].verdict, found["3b"].verdict) == ("holds", "holds")
+    assert (found["3a-binary"].verdict, found["3b-binary"].verdict) == ("fails", "fails")
+    assert found["3a-binary"].added == "after first results" and found["3a"].added == ""
+
+
+def test_a_bound_that_is_never_below_one_holds_vacuously(plant, tmp_path):
+    folders = [plant("digits", "boostresnet", seed) for seed in range(3)]
+    for folder in folders:
+        set_column(folder, "bound", [9, 8, 7, 6, 5, 4, 0.9])
+    assert (verdicts(tmp_path)["2a"].verdict, verdicts(tmp_path)["2a"].qualification) == ("holds", "")
+    set_column(folders[0], "bound", [9, 8, 7, 6, 5, 4, 1.0])
+    assert verdicts(tmp_path)["2a"].qualification == "vacuous in 1 of 3 seeds"
+    for folder in folders:
+        set_column(folder, "bound", [9, 8, 7, 6, 5, 4, 1.0])
+    found = verdicts(tmp_path)["2a"]
+    assert (found.verdict, found.qualification) == ("holds", "vacuous")
+    for folder in folders:
+        set_column(folder, "bound", [9, 0.001, 7, 6, 5, 4, 1.0])
+    found = verdicts(tmp_path)["2a"]
+    assert (found.verdict, found.qualification) == ("fails", "")
 
 
 def test_one_seed_gives_no_verdict(plant, tmp_path):
@@ -137,7 +172,7 @@ def test_a_budget_below_the_minimum_is_not_run_and_unofficial_data_is_said(plant
     plant_pair(plant, "boostresnet", "e2e", [0.0, 0.0, 0.0], dataset="svhn", budget=0.1, official=False)
     found = verdicts(tmp_path, "svhn")["5b"]
     assert (found.verdict, found.budget, found.data) == ("not run", 0.1, "unofficial")
-    assert "0.1 of the paper's updates, at least 0.5 asked" in found.reason
+    assert "0.1 of the paper's updates, at least 0.5 asked" in found.reason and found.lacks == "budget"
     assert verdicts(tmp_path, "svhn")["svhn-boostresnet-test"].verdict == "not run"
 
 
@@ -192,6 +227,7 @@ def test_analysis_fields_and_their_differences(plant, tmp_path):
     assert found["relation-ensemble"].verdict == "fails"
     assert found["relation-independence"].verdict == "holds"
     assert found["relation-refinement"].verdict == "not run" and "has the value" in found["relation-refinement"].reason
+    assert found["relation-refinement"].lacks == "analyses"
 
 
 def test_values_that_are_no_numbers_are_left_out(plant, tmp_path):
@@ -226,7 +262,11 @@ def test_depth_and_cost(plant, tmp_path):
     cost.parent.mkdir()
     ratios = {"peak_memory_e2e_vs_boostresnet": 6.3, "boostresnet_cached_vs_e2e": 70}
     cost.write_text(json.dumps({"blocks": [{}] * 7, "repetitions": 9, "official_data": True, "ratios": ratios}))
+    assert verdicts(tmp_path)["9-flops"].lacks == "costs", "operations were not counted"
+    operations = {"end_to_end": {"flops": 700}, "blocks": [{"cached_flops": flops} for flops in [50, 150] * 3 + [100]]}
+    edit_json(cost, lambda values: values.update(operations))
     found = verdicts(tmp_path)
+    assert (found["9-flops"].verdict, found["9-flops"].statistic, found["9-flops"].n) == ("holds", pytest.approx(1), 1)
     assert (found["8"].n, found["8"].data, found["8"].interval) == (9, "official", None)
     assert (found["8"].verdict, found["8"].statistic) == ("holds", pytest.approx(0.9))
     assert (found["9"].verdict, found["9"].statistic) == ("fails", pytest.approx(10.0))

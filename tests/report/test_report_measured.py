@@ -17,6 +17,8 @@ from replication.report.claims import write_claims
 from replication.report.costs import Cost, linear_fit, load_cost, targets
 from replication.report.depth import load_depth
 from replication.report.figures.cost import blocks_figure, depth_memory_figure, depth_time_figure
+from replication.report.figures.ensemble import swaps_figure
+from replication.report.figures.theory import covariance_figure
 from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers, spread
 from replication.report.readme import END, START, check_readme, update_readme
 from replication.report.render import latex_targets
@@ -45,10 +47,10 @@ def _judged(identifier: str, verdict: str, **changes: Any) -> Judged:
 
 def test_verdicts_are_read_and_counted(shared_tree: Path) -> None:
     verdicts = load_verdicts("digits", shared_tree)
-    assert len(applying(verdicts)) == 15 and len(verdicts) == 27
+    assert len(applying(verdicts)) == 18 and len(verdicts) == 30
     assert load_verdicts("svhn", shared_tree) == ()
     numbers = verdict_numbers(verdicts)
-    assert numbers["claims/paper/number"] == "9" and numbers["claims/relation/number"] == "6"
+    assert numbers["claims/paper/number"] == "12" and numbers["claims/relation/number"] == "6"
     assert numbers["claim/1/verdict"] == "holds" and numbers["claim/5a/verdict"] == "\N{EN DASH}"
     assert verdict_numbers(()) == {}
 
@@ -58,16 +60,28 @@ def test_verdicts_in_words() -> None:
     assert counted(mixed) == "2 hold, 1 fails, 1 not run"
     assert mixed[0].measured == "2 of 3 seeds"
     student = _judged("5", "holds", statistic=0.0312, interval=(-0.01, 0.07), interval_method="Student")
+    assert attrs.evolve(student, interval=(0.0312, 0.0312)).measured == "0.0312 (all seeds equal)"
     assert student.measured == "0.0312 [\N{MINUS SIGN}0.0100, 0.0700]"
     assert _judged("6", "not run", statistic=None).measured == "\N{EN DASH}"
+    assert _judged("6", "not run", lacks="budget").words == "not run: budget"
+    assert _judged("2a", "holds", qualification="vacuous").words == "holds (vacuous)"
+    assert _judged("5a", "not run", applies=False).words == "\N{EN DASH}"
     assert _judged("8", "holds", statistic=0.9, interval=None, interval_method=None).measured == "0.900"
     elsewhere = _judged("relation-x", "not run", applies=False, statistic=None)
     latex = latex_claims("cifar10", [*mixed, elsewhere, _judged("a-b", "inconclusive", reason="1 of 3 seeds")])
+    late = latex_claims(
+        "cifar10", [_judged("3a-binary", "fails", added="after first results", qualification="vacuous")]
+    )
+    assert r"3a-\allowbreak{}binary$^\dagger$ &" in late and "2 of 3 seeds; vacuous & " in late
     assert r"a-\allowbreak{}b & A claim about 1 \% \& more [P] & every seed above 0 & 2 of 3 seeds; 1 of 3" in latex
-    assert r"\verdict{inconclusive}" in latex and "not judged here: relation-x." in latex
+    assert r"\verdict{inconclusive}" in latex and "Not run: 4. About other data: relation-x." in latex
+    assert "A claim about 1" not in latex.partition(r"\end{longtable}")[2] and "\n4 & " not in latex
     assert "3 seeds, budget 0.5." in latex
-    silent = latex_claims("svhn", [_judged("1", "not run", statistic=None), elsewhere])
-    assert silent == "SVHN: none of 1 claims was run. Claims about other data, not judged here: relation-x.\n\n"
+    missing = [_judged("1", "not run", statistic=None, lacks="runs"), _judged("6", "not run", lacks="budget")]
+    silent = latex_claims("svhn", [*missing, elsewhere])
+    assert silent == (
+        "SVHN: none of 2 claims was run. Not run for want of runs: 1; of budget: 6. About other data: relation-x.\n\n"
+    )
 
 
 def test_verdicts_by_other_criteria_are_refused(plant: Plant, tmp_path: Path) -> None:
@@ -87,11 +101,16 @@ def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_p
     readme.write_text(f"{START}\n{END}\n<!-- claims:start -->\n<!-- claims:end -->\n", encoding="utf-8")
     assert update_readme(readme, shared_tree) and check_readme(readme, shared_tree)
     text = readme.read_text(encoding="utf-8")
-    assert "| digits | 1: Lemma 3.2 holds on the trained network | [P] Lemma 3.2 | every seed at most 1e-05 |" in text
-    assert "| 3 of 3 seeds | 3 | **holds** |" in text and "5a:" not in text
+    assert "| digits | 0.02 | 1: Lemma 3.2 holds on the trained network | [P] Lemma 3.2 | every seed at most" in text
+    assert "| 3 of 3 seeds | 3 | [**holds**](results/digits/claims.json) |" in text and "5a:" not in text
+    assert "| CIFAR-10 (unofficial copy) | 0.002 | 1: " in text and "| digits | \N{EN DASH} | 9: " in text
+    assert "9-flops†: " in text and "† added after the first results" in text
     assert "SVHN: no claim judged yet." in text and "**not run**" not in text, "what was not run has no line"
     some = markdown_claims({"digits": (_judged("1", "holds"), _judged("4", "not run"))})
-    assert "| digits | 1: A claim" in some and "4: A claim" not in some and "digits: 1 holds, 1 not run (4)." in some
+    assert "| digits | 0.5 | 1: A claim" in some and "4: A claim" not in some and "†" not in some
+    assert "digits: 1 holds, 1 not run. Not run: 4." in some
+    doubtful = markdown_claims({"mnist": (_judged("2a", "holds", qualification="vacuous", claim="A | B"),)})
+    assert r"2a: A \| B |" in doubtful and "| [**holds**](results/mnist/claims.json) (vacuous) |" in doubtful
     readme.write_text(f"{START}\n{END}\n<!-- claims:start -->\n", encoding="utf-8")
     with pytest.raises(ResultsError, match="must hold '<!-- claims:start -->' and then"):
         update_readme(readme, shared_tree)
@@ -119,6 +138,7 @@ def test_numbers_of_analyses(shared_tree: Path) -> None:
     expected = f"{difference.mean():+.2f} ± {difference.std(ddof=1):.2f}\N{NO-BREAK SPACE}points"
     assert numbers["boostresnet/lesions/against_e2e"] == expected.replace("-", "\N{MINUS SIGN}")
     assert numbers["e2e/lesions/single_max_module"] == "stage2.block1"
+    assert numbers["boostresnet/theory/nonpositive_proof_covariance"] == "3"
     assert numbers["boostresnet/theory/condition"] == "4" and "e2e/theory/condition" not in numbers
     assert numbers["e2e/complexity/vacuous"] == "3 of 3"
     assert np.isnan(analyses["boostresnet"][0].column("theory", "covariance_low")[3])
@@ -170,11 +190,17 @@ def test_targets_are_met_missed_or_not_measured(tmp_path: Path) -> None:
 
 def test_the_promise_is_fitted_to_end_to_end(tmp_path: Path) -> None:
     assert linear_fit([1, 2, 3], [5, 7, 9]) == pytest.approx((2, 3))
+    # Unconstrained it would be 5.5 x - 3.33; through the origin the least-squares slope is 57 / 14.
+    assert linear_fit([1, 2, 3], [3, 6, 14]) == pytest.approx((57 / 14, 0)), "no cost below zero"
     numbers = cost_numbers(_cost(tmp_path))
     assert numbers["cost/C1"] == "5.00\N{NO-BREAK SPACE}ms" and numbers["cost/C2"] == "3.00\N{NO-BREAK SPACE}ms"
     assert numbers["cost/promised_ms"] == "8.00\N{NO-BREAK SPACE}ms"
     assert numbers["cost/measured_ms"] == "7.00\N{NO-BREAK SPACE}ms"
     assert numbers["cost/share/update"] == "90\N{NO-BREAK SPACE}%"
+    nearly = attrs.evolve(_cost(tmp_path), seconds={"update": 996.0, "check": 4.0})
+    assert cost_numbers(nearly)["cost/share/update"] == "99.6\N{NO-BREAK SPACE}%"
+    all_but_all = attrs.evolve(nearly, seconds={"update": 99_990.0, "check": 10.0})
+    assert cost_numbers(all_but_all)["cost/share/update"] == "over 99.9\N{NO-BREAK SPACE}%"
     assert numbers["cost/time_over_rounds"] == "0.89"
     assert cost_numbers(None) == {}
 
@@ -214,7 +240,7 @@ def test_what_variants_change(tmp_path: Path) -> None:
     plain = str.maketrans({"\N{NO-BREAK SPACE}": " ", "\N{MINUS SIGN}": "-"})
     points = {name: text.translate(plain) for name, text in numbers.items()}
     assert points["ablation/oracle-exponential/test"] == "-1.20 [-1.70, -0.70] points"
-    assert points["ablation/initial-edge/train"] == "-2.00 [-2.00, -2.00] points"
+    assert points["ablation/initial-edge/train"] == "-2.00 points (all seeds equal)"
     latex = latex_ablations(ablations)
     assert r"default & 350 & 98.00 \ensuremath{\pm} 0.00 & -- & -- & 0.990000 & 6--7 \\" in latex
     assert "section.key = 1 & 350 & 96.80" in latex and "Data: official copy. Budget: 0.005." in latex
@@ -242,3 +268,35 @@ def test_digits_suit_the_mean() -> None:
     assert spread([12.0, 14.0]) == "13.0 ± 1.4"
     assert spread([0.5]) == "0.500" and spread([]) == ""
     assert spread([1e-7, 3e-7]) == "2.00 × 10⁻⁷"
+
+
+def test_the_covariance_of_the_proof_is_drawn_where_it_was_analysed(plant: Plant, tmp_path: Path) -> None:
+    folder = plant("digits", "boostresnet", 0)
+    plant_full_analysis(folder)
+    results = load_results("digits", tmp_path / "results")
+    with_proof = covariance_figure(results, load_analyses(results))
+    table = folder / "analysis/theory.csv"
+    rows = [line.split(",")[:17] for line in table.read_text(encoding="utf-8").splitlines()]
+    assert rows[0][-1] == "bound_holds"
+    table.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
+    edit_json(folder / "analysis.json", lambda v: v["theory"].pop("nonpositive_proof_covariance_blocks"))
+    analyses = load_analyses(results)
+    without = covariance_figure(results, analyses)
+    assert with_proof is not None and without is not None
+    legend = with_proof.axes[0].get_legend()
+    assert legend is not None and legend.get_texts()[1].get_text() == r"proof, with $\alpha$"
+    assert without.axes[0].get_legend() is None
+    assert "boostresnet/theory/nonpositive_proof_covariance" not in analysis_numbers(analyses)
+
+
+def test_one_possible_exchange_is_called_one(plant: Plant, tmp_path: Path) -> None:
+    folder = plant("digits", "e2e", 0)
+    plant_full_analysis(folder)
+    results = load_results("digits", tmp_path / "results")
+    many = swaps_figure(results, load_analyses(results))
+    rows = [f"{swaps},0,{tau},0.1\n" for swaps, tau in ((1, 0.8666), (2, 1.0), (3, 0.8666))]
+    (folder / "analysis/swaps.csv").write_text("swaps,draw,kendall_tau,error\n" + "".join(rows), encoding="utf-8")
+    one = swaps_figure(results, load_analyses(results))
+    assert many is not None and one is not None
+    assert many.axes[0].get_title(loc="left") == "" and one.axes[0].get_title(loc="left") == "one possible exchange"
+    assert sorted(one.axes[0].get_lines()[0].get_xdata()) == [0.8666, 1.0], "not rounded to classes"

@@ -12,11 +12,12 @@ from rich.console import Console
 from replication.errors import ResultsError
 from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, signed, significant
 from replication.report.labels import E2E_AT_EQUAL_UPDATES
+from replication.report.macros import numbers
 from replication.report.readme import END, START, check_readme, update_readme
 from replication.report.render import latex_results, latex_rounds, markdown_results, print_summary
 from replication.report.reported import reported
 from replication.report.results import load_results
-from replication.report.tables import ResultsTable, results_table, round_rows
+from replication.report.tables import ResultsTable, compared_at, equal_updates_points, results_table, round_rows
 from tests.report.synthetic import Plant, edit_json
 
 
@@ -55,12 +56,37 @@ def test_the_row_at_equal_updates(plant: Plant, tmp_path: Path) -> None:
     assert (row.seeds, row.gradient_updates) == ((1,), (1300,))
     assert row.test == Estimate(point.test_accuracy or 0, None, 1)
     assert row.seconds == pytest.approx(1300 * 0.02)
+    assert compared_at(results) == "after 1,300 of BoostResNet's 1,370 updates"
+    values = numbers(results)
+    assert values["e2e-at-boostresnet/after"] == compared_at(results)
+    assert "(digits: after 1,300 of BoostResNet's 1,370 updates)." in latex_results(results_table(results))
 
 
 def test_a_point_exactly_at_the_updates_counts(plant: Plant, tmp_path: Path) -> None:
     plant("digits", "boostresnet", 0)
     plant("digits", "e2e", 0)
     assert _table(tmp_path).row(E2E_AT_EQUAL_UPDATES).gradient_updates == (1400,)
+    assert compared_at(load_results("digits", tmp_path / "results")) == "after the same number of updates"
+    assert "that is not beyond them. Time" in latex_results(_table(tmp_path)), "nothing to add where they are the same"
+    assert compared_at(load_results("svhn", tmp_path / "results")) == ""
+
+
+@pytest.mark.parametrize(("gaps", "words"), [
+    ((-0.01, -0.011, -0.012), "end to end is ahead by 1.10 points"),
+    ((0.01, 0.011, 0.012), "BoostResNet is ahead by 1.10 points"),
+    ((-0.01, 0.004), "end to end is ahead by 0.30 points, which 2 seeds cannot tell from zero"),
+    ((0.00001, 0.00001), "neither is ahead"),
+    ((0.005,), "BoostResNet is ahead by 0.50 points (1 seed)"),
+])  # fmt: skip
+def test_who_is_ahead_in_words(plant: Plant, tmp_path: Path, gaps: tuple[float, ...], words: str) -> None:
+    for seed, gap in enumerate(gaps):
+        folder = plant("digits", "boostresnet", seed)
+        plant("digits", "e2e", seed)
+        results = load_results("digits", tmp_path / "results")
+        (point,) = [point for run, point in equal_updates_points(results) if run.seed == seed]
+        reached = (point.test_accuracy or 0) + gap
+        edit_json(folder / "metrics.json", lambda value, reached=reached: value.update(test_accuracy=reached))
+    assert numbers(load_results("digits", tmp_path / "results"))["gap/equal_updates/words"] == words
 
 
 def test_a_refinement_costs_what_it_started_from_too(plant: Plant, tmp_path: Path) -> None:
@@ -108,6 +134,7 @@ def test_rounds_are_means_over_seeds(plant: Plant, tmp_path: Path) -> None:
     assert (first.block, first.module, last.block) == (0, "stem", 6)
     assert latex_rounds([]) == "\\notrun\n"
     assert latex_rounds([first]).count(r"\\") == 2
+    assert "Data: unofficial copy." in latex_rounds([first], "Data: unofficial copy.")
 
 
 def test_strings_are_escaped_for_latex() -> None:

@@ -29,7 +29,7 @@ from replication.report.figures.theory import Analyses
 from replication.report.labels import METHOD_STYLES, NETWORKS
 from replication.report.results import DatasetResults
 
-_TAU_STEP = 0.05  # width of the classes in which orders are put together
+_TAU_STEP = 0.05  # width of the classes in which orders are put together where there are many
 _LABELLED_BLOCKS = 9  # up to so many, blocks are named and not numbered
 
 
@@ -90,7 +90,13 @@ def swaps_figure(results: DatasetResults, analyses: Analyses) -> Figure | None:
     """Test error of reordered networks against the order's rank correlation with the trained one, 1 to the left."""
     figure = _draws_figure(results, analyses, "swaps", "kendall_tau", r"Kendall's $\tau$ with the trained order")
     if figure is not None:
-        figure.axes[0].invert_xaxis()
+        (axes,) = figure.axes
+        axes.invert_xaxis()
+        orders = {tuple(np.unique(one.column("swaps", "kendall_tau"))) for found in analyses.values() for one in found}
+        if all(len(taus) <= 2 for taus in orders):
+            axes.set_xticks(sorted({tau for taus in orders for tau in taus}))
+            axes.xaxis.set_major_formatter("{x:.2f}")
+            axes.set_title("one possible exchange", loc="left", fontsize=7, color=GREY, pad=3)
     return figure
 
 
@@ -106,7 +112,7 @@ def _draws_figure(results: DatasetResults, analyses: Analyses, table: str, colum
         whole = [value for analysis in found if (value := analysis.number("lesions.random_error")) is not None]
         if table == "lesions":
             x, y = np.concatenate([np.zeros(len(whole)), x]), np.concatenate([whole, y])
-        else:
+        elif len(np.unique(x)) > 1 / _TAU_STEP:
             x = np.round(x / _TAU_STEP) * _TAU_STEP
         _draw_distribution(axes, x, y, method)
     axes.set_xlabel(label)

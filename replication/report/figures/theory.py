@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -34,6 +36,7 @@ from replication.report.results import DatasetResults
 Analyses = dict[str, tuple[Analysis, ...]]
 _SPREAD = 0.36  # how far the seeds of one round are set apart
 _ORDERS = 1e3  # from this ratio on, a linear axis would show the smaller values as zero
+_PROOF = "proof_covariance"
 _MARGIN_METHODS = (*NETWORKS, "adaboost-mm", "gradient-boosting")
 
 
@@ -55,14 +58,24 @@ def gamma_figure(results: DatasetResults, analyses: Analyses, method: str = "boo
 
 
 def covariance_figure(results: DatasetResults, analyses: Analyses, method: str = "boostresnet") -> Figure | None:
-    """The covariance against depth with bootstrap intervals; the condition asks for values at or below zero."""
+    """The covariance against depth with bootstrap intervals; the condition asks for values at or below zero.
+
+    Beside that of Definition 4.1, hollow and dashed, the one that Theorem 4.2's proof needs, where it was analysed.
+    """
     found = analyses.get(method, ())
     if not found:
         return None
     figure = _interval_figure(results, found, method, "covariance", "covariance")
     (axes,) = figure.axes
     axes.axhline(0.0, color="0.25", linewidth=0.8)
-    sizes = np.abs(np.concatenate([analysis.column("theory", "covariance") for analysis in found]))
+    names = ["covariance"]
+    if all(_PROOF in row.values for analysis in found for row in analysis.rows("theory")):
+        names.append(_PROOF)
+        look: dict[str, Any] = {"linestyle": "--", "mfc": "white"}
+        _draw_intervals(axes, found, method, _PROOF, **look)
+        handles = [handle(method, "Definition 4.1"), handle(method, r"proof, with $\alpha$", **look)]
+        axes.legend(handles=handles, fontsize=7, loc="best", handlelength=2.2)
+    sizes = np.abs(np.concatenate([analysis.column("theory", name) for analysis in found for name in names]))
     sizes = sizes[sizes > ROUNDING]
     if len(sizes) and sizes.max() > _ORDERS * sizes.min():
         # Edges near one leave covariances of all orders of magnitude: logarithmic on both sides of zero.
@@ -198,6 +211,15 @@ def _round_figure(results: DatasetResults, method: str, label: str, value: Calla
 def _interval_figure(results: DatasetResults, found: Sequence[Analysis], method: str, name: str, label: str) -> Figure:
     """Mean over seeds as a line, and every seed's value with its bootstrap interval."""
     figure, (axes,) = new(HALF, analysed_caption(results, {method: found}, [method]))
+    _draw_intervals(axes, found, method, name)
+    depth_axis(axes)
+    axes.set_ylabel(label)
+    return figure
+
+
+def _draw_intervals(
+    axes: Axes, found: Sequence[Analysis], method: str, name: str, linestyle: str = "-", **look: Any
+) -> None:
     style = METHOD_STYLES[method]
     curves = []
     for number, analysis in enumerate(found):
@@ -208,14 +230,11 @@ def _interval_figure(results: DatasetResults, found: Sequence[Analysis], method:
         shift = _SPREAD * (number / (len(found) - 1) - 0.5) if len(found) > 1 else 0.0
         axes.errorbar(
             x + shift, y, errors, fmt=style.marker, color=style.colour, markersize=2.2, elinewidth=0.7, capsize=1.2,
-            capthick=0.7,
+            capthick=0.7, **look,
         )  # fmt: skip
         curves.append(known(x, y))
     x, mean, *_ = mean_and_range([curve for curve in curves if len(curve[0])])
-    axes.plot(x, mean, color=style.colour, linewidth=0.9)
-    depth_axis(axes)
-    axes.set_ylabel(label)
-    return figure
+    axes.plot(x, mean, color=style.colour, linewidth=0.9, linestyle=linestyle)
 
 
 def _margins(analysis: Analysis, split: str, block: int | None) -> tuple[np.ndarray, np.ndarray]:
