@@ -27,6 +27,7 @@ from replication.errors import ResultsError
 from replication.files import atomic_folder, write_csv, write_json
 from replication.models.ensemble import Ensemble
 from replication.models.resnet import ResNet
+from replication.rounding import ROUNDING
 from replication.training.device import choose_device
 from replication.training.runs import load_model, read_description, run_folder
 
@@ -163,7 +164,9 @@ def _theory(
         "condition_blocks": sum(row["gain_positive"] and row["covariance_nonpositive"] for row in rows),
         "surely_positive_gain_blocks": sum(row["gamma_low"] > 0 for row in rows),
         "surely_nonpositive_gain_blocks": sum(row["gamma_high"] <= 0 for row in rows),
-        "surely_positive_covariance_blocks": sum(row["covariance_low"] > weak_learning.ROUNDING for row in rows),
+        "surely_positive_covariance_blocks": sum(row["covariance_low"] > ROUNDING for row in rows),
+        "nonpositive_proof_covariance_blocks": sum(row["proof_covariance_nonpositive"] for row in rows),
+        "surely_positive_proof_covariance_blocks": sum(row["proof_covariance_low"] > ROUNDING for row in rows),
         "bound_holds_blocks": sum(row["bound_holds"] for row in rows),
         "smallest_slack": min(row["bound_product"] - row["train_error"] for row in rows),
         "first_nonvacuous_block": nonvacuous[0] if nonvacuous else None,
