@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given, settings, strategies as st
 
 from replication.config import (
+    CHANGE_NO_RUN,
     COMMON,
     DATASETS,
     Experiment,
@@ -206,6 +207,13 @@ _VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
 )  # fmt: skip
+
+
+def test_what_determines_a_run_leaves_out_what_no_dataset_overrides():
+    experiment = load_experiment("digits", PARAMS)
+    assert experiment.determining().keys() == experiment.as_dict().keys() - set(COMMON)
+    # Another machine may change the last bits, but not which run it is.
+    assert set(CHANGE_NO_RUN) == {*COMMON, "runtime"} and "runtime" in experiment.determining()
 
 
 @settings(max_examples=400, deadline=None)

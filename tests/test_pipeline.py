@@ -6,6 +6,7 @@ import ast
 import fnmatch
 import importlib.util
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -172,14 +173,58 @@ def test_a_stage_depends_on_no_other_code(stage: str) -> None:
 
 def test_every_file_a_stage_reads_is_made_by_another_or_kept_in_git() -> None:
     made = set()
-    for stage in STAGES.values():
-        for out in (*stage.get("outs", ()), *stage.get("metrics", ())):
-            made |= expanded(stage, next(iter(out)) if isinstance(out, dict) else out)
+    for name, stage in STAGES.items():
+        for out in outputs(name):
+            made |= expanded(stage, out)
     folders = {parent.as_posix() for out in made for parent in Path(out).parents}
     for name, stage in STAGES.items():
         for dep in stage["deps"]:
             for path in expanded(stage, dep):
                 assert path in made | folders or (ROOT / path).exists(), f"{name}: no stage makes {path}"
+
+
+def outputs(stage: str) -> list[str]:
+    """What a stage writes, as dvc.yaml has it."""
+    entries = (*STAGES[stage].get("outs", ()), *STAGES[stage].get("metrics", ()))
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def files_named(stage: str) -> set[str]:
+    """Names of tables and JSON files, whole or at a string's end, in the code that a stage comes to import."""
+    named = set()
+    for module in reached(stage):
+        path = module_path(module)
+        assert path is not None
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named |= set(re.findall(r"(?:^|/)([\w-]+\.(?:csv|json))$", node.value))
+    return named
+
+
+def unseen(stage: str, deps: list[str]) -> set[str]:
+    """Published files that a stage's code names, that other stages make, and that are not in or under `deps`."""
+    found = set()
+    for maker in STAGES.keys() - {stage}:
+        made = [out for out in outputs(maker) if Path(out).name in files_named(stage)]
+        covered = {path for dep in deps for path in expanded(STAGES[stage], dep)}
+        for path in {path for out in made for path in expanded(STAGES[maker], out)}:
+            if not covered & {path, *(parent.as_posix() for parent in Path(path).parents)}:
+                found.add(path)
+    return found
+
+
+@pytest.mark.parametrize("stage", ["claims", "report"])
+def test_a_stage_that_reads_published_files_waits_for_those_who_make_them(stage: str) -> None:
+    readers = {name for name in STAGES if any(dep.startswith("results") for dep in STAGES[name]["deps"])}
+    assert readers == {"claims", "report"}
+    made = {Path(out).name for maker in STAGES for out in outputs(maker)}
+    assert {"metrics.json", "analysis.json", "cost.json", "depth.csv"} <= files_named(stage) <= made
+    assert not unseen(stage, STAGES[stage]["deps"])
+    # Without one of its folders it would judge by what may not be there yet.
+    without = [
+        dep for dep in STAGES[stage]["deps"] if dep not in ("results/${item.dataset}/e2e", "results/${item.dataset}")
+    ]
+    assert "results/mnist/e2e/depth.csv" in unseen(stage, without)
 
 
 def expanded(stage: dict[str, Any], path: str) -> set[str]:

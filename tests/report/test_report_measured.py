@@ -194,7 +194,8 @@ def test_a_damaged_cost_or_depth_gives_one_line(tmp_path: Path) -> None:
         load_cost("digits", tmp_path)
     assert load_cost("mnist", tmp_path) is None and load_depth("digits", tmp_path) == ()
     header = "method,depth,seed,train_accuracy,test_accuracy,budget,official_data\n"
-    (tmp_path / "digits/depth.csv").write_text(f"{header}e2e,4,0,0.9,0.8,1.0,maybe\n", encoding="utf-8")
+    (tmp_path / "digits/e2e").mkdir()
+    (tmp_path / "digits/e2e/depth.csv").write_text(f"{header}e2e,4,0,0.9,0.8,1.0,maybe\n", encoding="utf-8")
     with pytest.raises(ResultsError, match="row 1: official_data must be True or False, got 'maybe'"):
         load_depth("digits", tmp_path)
 
