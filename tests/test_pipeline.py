@@ -229,13 +229,15 @@ def test_a_stage_that_reads_published_files_waits_for_those_who_make_them(stage:
 
 def expanded(stage: dict[str, Any], path: str) -> set[str]:
     """A path of dvc.yaml for every item of its stage's matrix."""
-    paths = set()
-    for values in itertools.product(*map(matrix_values, stage["matrix"].values())):
-        one = path
-        for key, value in zip(stage["matrix"], values, strict=True):
-            one = one.replace(f"${{item.{key}}}", str(value))
-        paths.add(one)
-    return paths
+    items = itertools.product(*map(matrix_values, stage["matrix"].values()))
+    return {filled(stage, path, values) for values in items}
+
+
+def filled(stage: dict[str, Any], path: str, values: Iterable[Any]) -> str:
+    """A path of dvc.yaml for one item of its stage's matrix."""
+    for key, value in zip(stage["matrix"], values, strict=True):
+        path = path.replace(f"${{item.{key}}}", str(value))
+    return path
 
 
 def matrix_values(template: str) -> list[Any]:
@@ -344,20 +346,27 @@ def test_what_is_slow_to_import_waits_until_it_is_used(module: str, slow: set[st
 
 
 def test_the_halves_of_a_reproduction_are_disjoint_ordered_and_complete() -> None:
-    stages = [
-        (name, f"{name}@{'-'.join(map(str, values))}")
+    stages = {
+        f"{name}@{'-'.join(map(str, values))}": (name, values)
         for name, stage in STAGES.items()
         for values in itertools.product(*map(matrix_values, stage["matrix"].values()))
         if values[0] == "digits"
-    ]
+    }
+    # As DVC takes them: pattern by pattern, in the order of dvc.yaml.
     halves = [
-        [stage for stage in stages if any(fnmatch.fnmatchcase(stage[1], part.format("digits")) for part in half)]
+        [full for part in half for full in stages if fnmatch.fnmatchcase(full, part.format("digits"))]
         for half in HALVES
     ]
-    of_runs = ("train", "refine", "evaluate", "analyse", "ablations")  # in the order in which dvc.yaml must have them
+    of_runs = ("train", "refine", "evaluate", "analyse", "ablations")
+    assert sorted(itertools.chain(*halves)) == sorted(full for full, (name, _) in stages.items() if name in of_runs)
+    # Every run that a stage starts from was made before it, by the same half.
+    runs = {filled(STAGES[name], out, values) for name, values in stages.values() for out in outputs(name)}
     for half in halves:
-        assert [name for name, _ in half] == sorted((name for name, _ in half), key=of_runs.index)
-    assert sorted(itertools.chain(*halves)) == sorted(stage for stage in stages if stage[0] in of_runs)
-    # What is refined or varied starts from a run of the same half.
-    assert {name for name, _ in halves[0]} == set(of_runs)
-    assert not {"refine", "ablations"} & {name for name, _ in halves[1]}
+        made: set[str] = set()
+        for full in half:
+            name, values = stages[full]
+            read = {filled(STAGES[name], dep, values) for dep in STAGES[name]["deps"] if dep.startswith("runs/")}
+            needed = {run for run in runs for path in read if run == path or run.startswith(f"{path}/")}
+            assert len(needed) >= len(read)
+            assert needed <= made, f"{full} comes before what makes {', '.join(sorted(needed - made))}"
+            made |= {filled(STAGES[name], out, values) for out in outputs(name)}

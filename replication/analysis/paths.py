@@ -106,8 +106,9 @@ def step_alignment(network: ResNet, images: Tensor, labels: Tensor, rng: np.rand
     a step of zero counts as cosine 0.)
 
     Behind a ReLU u has no negative entries and the step cannot point in every direction, so that unrelated directions
-    need not have cosine 0 on average. Therefore control_alignment: the same step beside the gradient for another image's label. The labels are permuted once among
-    the images, the same way for all blocks; some images keep theirs, one in C where classes are of one size.
+    need not have cosine 0 on average. Therefore control_alignment: the same step beside the gradient for another
+    image's label. The labels are permuted once among the images, the same way for all blocks; some images keep theirs,
+    one in C where classes are of one size.
 
     Args:
         network: in evaluation mode, with parameters that need no gradient.
