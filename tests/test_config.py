@@ -134,7 +134,14 @@ def test_mistakes_in_the_lists(tmp_path, keys, value, message):
 def test_variants_change_what_they_say_and_nothing_else():
     default = load_experiment("digits", PARAMS)
     variants = {variant.name: variant for variant in load_variants("digits", PARAMS)}
-    assert list(variants) == ["oracle-exponential", "initial-edge", "auxiliary-linear", "paper-text", "no-clamp"]
+    assert list(variants) == [
+        "oracle-exponential", "initial-edge", "auxiliary-linear", "paper-text", "no-clamp", "no-shrinkage",
+        "gamma-checks", "gamma-checks-initial-edge",
+    ]  # fmt: skip
+    assert variants["no-shrinkage"].methods == ("gradient-boosting",)
+    for name in ("gamma-checks", "gamma-checks-initial-edge"):  # as the default has it, no check can end a block early
+        params = variants[name].experiment.boostresnet
+        assert 5 * params.check_interval == params.updates_per_block == default.boostresnet.check_interval
     assert "no-augmentation" in {variant.name for variant in load_variants("cifar10", PARAMS)}
     assert "auxiliary-linear" not in {variant.name for variant in load_variants("mnist", PARAMS)}
     paper = variants["paper-text"]
