@@ -125,7 +125,7 @@ def depth(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> Non
     data = load_prepared(PREPARED / f"{dataset}.safetensors")
     interruption.listen()
     rows = measure_depth(experiment, data, load_lists(params).seeds, RUNS, RESULTS)
-    print(f"wrote {RESULTS / dataset / 'depth.csv'}: {len(rows)} rows")
+    print(f"wrote {RESULTS / dataset / 'e2e' / 'depth.csv'}: {len(rows)} rows")
 
 
 @app.command()

@@ -11,14 +11,12 @@ from typing import Any
 import attrs
 
 from replication.analysis.evaluate import evaluate
-from replication.config import COMMON, UNCHANGED, EvaluationParams, Experiment, Variant
+from replication.config import CHANGE_NO_RUN, UNCHANGED, EvaluationParams, Experiment, Variant
 from replication.datasets import PreparedDataset
 from replication.errors import ResultsError
 from replication.files import write_csv
-from replication.training.checkpoint import run_key
-from replication.training.device import choose_device, describe_versions
+from replication.scratch_runs import scratch_metrics
 from replication.training.runs import read_description, run_folder
-from replication.training.train import train
 
 MEASURED = (
     "gradient_updates",
@@ -57,7 +55,9 @@ def measure_ablations(
     for variant in variants:
         varied = attrs.evolve(variant.experiment, runtime=experiment.runtime, evaluation=_few_points(experiment))
         for method in variant.methods:
-            rows += [_variant_row(variant, varied, data, method, seed, scratch) for seed in seeds]
+            for seed in seeds:
+                metrics = scratch_metrics(varied, data, method, seed, scratch / variant.name)
+                rows.append(_row(variant.name, _in_words(variant.changes), method, seed, metrics))
     write_csv(results_root / data.name / "ablations.csv", COLUMNS, rows)
     return rows
 
@@ -66,32 +66,17 @@ def _default_row(
     experiment: Experiment, data: PreparedDataset, method: str, seed: int, runs_root: Path, scratch: Path
 ) -> dict[str, Any]:
     folder = run_folder(runs_root, data.name, method, seed)
-    found, wanted = read_description(folder)["config"], _of_a_run(experiment)
-    for section, value in wanted.items():
-        if section != "runtime" and found.get(section) != value:
+    found = read_description(folder)["config"]
+    for section, value in experiment.as_dict().items():
+        if section not in CHANGE_NO_RUN and found.get(section) != value:
             raise ResultsError(f"{folder} was trained with other parameters in '{section}'; train it again first")
     metrics = evaluate(experiment, data, method, seed, runs_root, scratch / UNCHANGED / "results")
     return _row(UNCHANGED, "", method, seed, metrics)
 
 
-def _variant_row(
-    variant: Variant, experiment: Experiment, data: PreparedDataset, method: str, seed: int, scratch: Path
-) -> dict[str, Any]:
-    determines = {"config": _of_a_run(experiment), "data": data.content_hash, "versions": describe_versions()}
-    root = scratch / variant.name / run_key(determines | {"device": choose_device(experiment.runtime).type})
-    if not (run_folder(root, data.name, method, seed) / "run.json").is_file():
-        train(experiment, data, method, seed, root)
-    metrics = evaluate(experiment, data, method, seed, root, root / "results")
-    return _row(variant.name, _in_words(variant.changes), method, seed, metrics)
-
-
 def _few_points(experiment: Experiment) -> EvaluationParams:
     """Curves with a point at the end of every block alone, which takes less time and changes nothing that is learnt."""
     return attrs.evolve(experiment.evaluation, interval=10**9, train_samples=1, held_out_samples=1, test_curve=False)
-
-
-def _of_a_run(experiment: Experiment) -> dict[str, Any]:
-    return {section: value for section, value in experiment.as_dict().items() if section not in COMMON}
 
 
 def _in_words(changes: dict[str, Any]) -> str:

@@ -12,13 +12,12 @@ from typing import Any
 
 import attrs
 
-from replication.analysis.evaluate import evaluate
 from replication.config import Experiment, LengthParams
 from replication.datasets import PreparedDataset
 from replication.errors import ConfigError, ResultsError
 from replication.files import read_csv, write_csv
+from replication.scratch_runs import scratch_metrics
 from replication.training.runs import read_description, run_folder
-from replication.training.train import train
 
 COLUMNS = ("method", "depth", "seed", "gradient_updates", "train_accuracy", "test_accuracy", "budget", "official_data")
 
@@ -31,21 +30,23 @@ def measure_depth(
     results_root: Path = Path("results"),
     scratch: Path = Path("scratch/depth"),
 ) -> list[dict[str, Any]]:
-    """Write `results_root`/DATASET/depth.csv from the BoostResNet runs there are and end-to-end runs made here.
+    """Write `results_root`/DATASET/e2e/depth.csv from the BoostResNet runs there are and end-to-end runs made here.
 
-    The end-to-end runs are kept in `scratch`, so that an interrupted call goes on; those of other parameters are not
-    taken for them.
+    The end-to-end runs are kept in `scratch`, so that an interrupted call goes on; those of other parameters, data or
+    code are not taken for them. The table is in the folder of end-to-end training because the claims are judged by that
+    folder, which every dataset has, and so wait for the table where there is one.
 
     Raises:
         ConfigError: the reading has a stem or stages.
         ResultsError: BoostResNet was not run under one of the seeds, or without test curve.
+        TrainingError: an end-to-end training failed.
     """
     if experiment.model.reading != "mlp":
         raise ConfigError("accuracy against depth needs model.reading mlp: only there are the first blocks a network")
     rows = [row for seed in seeds for row in _boostresnet_rows(experiment, data, seed, runs_root)]
     for depth in experiment.depth.blocks:
         rows += [_end_to_end_row(experiment, data, depth, seed, scratch) for seed in seeds]
-    write_csv(results_root / data.name / "depth.csv", COLUMNS, rows)
+    write_csv(results_root / data.name / "e2e" / "depth.csv", COLUMNS, rows)
     return rows
 
 
@@ -80,21 +81,9 @@ def _end_to_end_row(
     shallow = attrs.evolve(experiment, model=attrs.evolve(experiment.model, blocks=depth))
     # A length before the budget, as in params.yaml.
     shallow = attrs.evolve(shallow, end_to_end=LengthParams(depth * experiment.boostresnet.updates_per_block))
-    root = scratch / str(depth)
-    folder = run_folder(root, data.name, "e2e", seed)
-    if not _is_finished(folder, shallow, data):
-        train(shallow, data, "e2e", seed, root)
-    metrics = evaluate(shallow, data, "e2e", seed, root, root / "results")
+    metrics = scratch_metrics(shallow, data, "e2e", seed, scratch / str(depth))
     accuracies = metrics["train_accuracy"], metrics["test_accuracy"]
     return _row(experiment, data, "e2e", depth, seed, metrics["gradient_updates"], *accuracies)
-
-
-def _is_finished(folder: Path, experiment: Experiment, data: PreparedDataset) -> bool:
-    if not (folder / "run.json").is_file():
-        return False
-    description = read_description(folder)
-    same_data: bool = description["data"]["content_hash"] == data.content_hash
-    return same_data and bool(description["config"] == experiment.as_dict())
 
 
 def _row(

@@ -3,8 +3,8 @@
     python scripts/reproduce.py DATASET
 
 DVC works on one stage at a time, and a process on tiny images fills one core. The halves share nothing but what they
-read: one has the methods that are named after BoostResNet (the refinement and the ablations start from BoostResNet's
-runs), the other the rest. Each is told its stages and looks at no other (--single-item): DVC locks what a stage writes
+read: one has BoostResNet and gradient boosting with all that starts from their runs, the refinement and the ablations;
+the other has the rest. Each is told its stages and looks at no other (--single-item): DVC locks what a stage writes
 even to see that it has not changed, and so would refuse to look at `prepare` while the other half reads the prepared
 data. What measures time runs before or after them, alone.
 """
@@ -26,7 +26,10 @@ from replication.config import load_experiment  # noqa: E402
 from replication.errors import ReplicationError  # noqa: E402
 
 # A pattern that fits no stage is none to DVC: not every dataset has ablations.
-HALVES = (("*@{}-boostresnet*", "ablations@{}*"), ("*@{}-[!b]*",))
+HALVES = (
+    ("*@{}-boostresnet-[!b]*", "*@{}-gradient-boosting*", "ablations@{}*"),
+    ("*@{}-boostresnet-binary*", "*@{}-[!bg]*"),
+)
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro")
 
 

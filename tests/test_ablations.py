@@ -36,7 +36,7 @@ def trained(monkeypatch):
         calls.append((method, seed))
         return train(experiment, data, method, seed, *arguments)
 
-    monkeypatch.setattr("replication.ablations.train", counted)
+    monkeypatch.setattr("replication.scratch_runs.train", counted)
     return calls
 
 

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given, settings, strategies as st
 
 from replication.config import (
+    CHANGE_NO_RUN,
     COMMON,
     DATASETS,
     Experiment,
@@ -133,7 +134,14 @@ def test_mistakes_in_the_lists(tmp_path, keys, value, message):
 def test_variants_change_what_they_say_and_nothing_else():
     default = load_experiment("digits", PARAMS)
     variants = {variant.name: variant for variant in load_variants("digits", PARAMS)}
-    assert list(variants) == ["oracle-exponential", "initial-edge", "auxiliary-linear", "paper-text", "no-clamp"]
+    assert list(variants) == [
+        "oracle-exponential", "initial-edge", "auxiliary-linear", "paper-text", "no-clamp", "no-shrinkage",
+        "gamma-checks", "gamma-checks-initial-edge",
+    ]  # fmt: skip
+    assert variants["no-shrinkage"].methods == ("gradient-boosting",)
+    for name in ("gamma-checks", "gamma-checks-initial-edge"):  # as the default has it, no check can end a block early
+        params = variants[name].experiment.boostresnet
+        assert 5 * params.check_interval == params.updates_per_block == default.boostresnet.check_interval
     assert "no-augmentation" in {variant.name for variant in load_variants("cifar10", PARAMS)}
     assert "auxiliary-linear" not in {variant.name for variant in load_variants("mnist", PARAMS)}
     paper = variants["paper-text"]
@@ -206,6 +214,13 @@ _VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
 )  # fmt: skip
+
+
+def test_what_determines_a_run_leaves_out_what_no_dataset_overrides():
+    experiment = load_experiment("digits", PARAMS)
+    assert experiment.determining().keys() == experiment.as_dict().keys() - set(COMMON)
+    # Another machine may change the last bits, but not which run it is.
+    assert set(CHANGE_NO_RUN) == {*COMMON, "runtime"} and "runtime" in experiment.determining()
 
 
 @settings(max_examples=400, deadline=None)

@@ -25,10 +25,23 @@ def shallow(experiment, tmp_path, monkeypatch):
     )
 
 
+@pytest.fixture
+def trained(monkeypatch):
+    """Depth of every end-to-end network whose training was started."""
+    depths = []
+
+    def counted(experiment, *arguments):
+        depths.append(experiment.model.blocks)
+        return train(experiment, *arguments)
+
+    monkeypatch.setattr("replication.scratch_runs.train", counted)
+    return depths
+
+
 def test_every_depth_seed_and_method_has_a_row_at_equal_updates(shallow, digits):
     folders = {seed: train(shallow, digits, "boostresnet", seed) for seed in (0, 1)}
     measure_depth(shallow, digits, (0, 1))
-    rows = read_csv(Path("results/digits/depth.csv"))
+    rows = read_csv(Path("results/digits/e2e/depth.csv"))
     found = {(row["method"], int(row["depth"]), int(row["seed"])): int(row["gradient_updates"]) for row in rows}
     assert found == {(method, d, seed): 6 * d for method in ("boostresnet", "e2e") for d in (1, 3) for seed in (0, 1)}
     rounds = read_csv(folders[1] / "rounds.csv")
@@ -36,16 +49,28 @@ def test_every_depth_seed_and_method_has_a_row_at_equal_updates(shallow, digits)
     assert (one["train_accuracy"], one["test_accuracy"]) == (rounds[2]["train_accuracy"], rounds[2]["test_accuracy"])
 
 
-def test_a_second_call_trains_nothing_and_other_parameters_train_again(shallow, digits, monkeypatch):
+def test_a_second_call_trains_nothing_and_other_parameters_train_again(shallow, digits, trained):
     train(shallow, digits, "boostresnet", 0)
     first = measure_depth(shallow, digits, (0,))
-    calls = []
-    monkeypatch.setattr("replication.depth.train", lambda *arguments: calls.append(arguments) or train(*arguments))
-    assert measure_depth(shallow, digits, (0,)) == first
-    assert not calls
+    analysed = attrs.evolve(shallow, analysis=attrs.evolve(shallow.analysis, bootstrap=7))  # changes no run
+    for same in (shallow, analysed):
+        assert measure_depth(same, digits, (0,)) == first
+    assert trained == [1, 3]
     changed = attrs.evolve(shallow, optimizer=attrs.evolve(shallow.optimizer, learning_rate=0.01))
     measure_depth(changed, digits, (0,))
-    assert len(calls) == 2
+    assert trained == [1, 3, 1, 3]
+
+
+def test_a_run_of_other_code_is_trained_again(shallow, digits, trained, monkeypatch):
+    train(shallow, digits, "boostresnet", 0)
+    one = attrs.evolve(shallow, depth=DepthParams((1,)))
+    for _ in range(2):
+        measure_depth(one, digits, (0,))
+        assert trained == [1]
+    # The key is the hash of parameters, data and code; after a change of the code it is another.
+    monkeypatch.setattr("replication.scratch_runs.run_key", lambda determines: "0" * 32)
+    measure_depth(one, digits, (0,))
+    assert trained == [1, 1]
 
 
 def test_what_is_missing_is_named(shallow, digits):

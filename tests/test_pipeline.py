@@ -6,6 +6,7 @@ import ast
 import fnmatch
 import importlib.util
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -172,9 +173,9 @@ def test_a_stage_depends_on_no_other_code(stage: str) -> None:
 
 def test_every_file_a_stage_reads_is_made_by_another_or_kept_in_git() -> None:
     made = set()
-    for stage in STAGES.values():
-        for out in (*stage.get("outs", ()), *stage.get("metrics", ())):
-            made |= expanded(stage, next(iter(out)) if isinstance(out, dict) else out)
+    for name, stage in STAGES.items():
+        for out in outputs(name):
+            made |= expanded(stage, out)
     folders = {parent.as_posix() for out in made for parent in Path(out).parents}
     for name, stage in STAGES.items():
         for dep in stage["deps"]:
@@ -182,15 +183,61 @@ def test_every_file_a_stage_reads_is_made_by_another_or_kept_in_git() -> None:
                 assert path in made | folders or (ROOT / path).exists(), f"{name}: no stage makes {path}"
 
 
+def outputs(stage: str) -> list[str]:
+    """What a stage writes, as dvc.yaml has it."""
+    entries = (*STAGES[stage].get("outs", ()), *STAGES[stage].get("metrics", ()))
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def files_named(stage: str) -> set[str]:
+    """Names of tables and JSON files, whole or at a string's end, in the code that a stage comes to import."""
+    named = set()
+    for module in reached(stage):
+        path = module_path(module)
+        assert path is not None
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named |= set(re.findall(r"(?:^|/)([\w-]+\.(?:csv|json))$", node.value))
+    return named
+
+
+def unseen(stage: str, deps: list[str]) -> set[str]:
+    """Published files that a stage's code names, that other stages make, and that are not in or under `deps`."""
+    found = set()
+    for maker in STAGES.keys() - {stage}:
+        made = [out for out in outputs(maker) if Path(out).name in files_named(stage)]
+        covered = {path for dep in deps for path in expanded(STAGES[stage], dep)}
+        for path in {path for out in made for path in expanded(STAGES[maker], out)}:
+            if not covered & {path, *(parent.as_posix() for parent in Path(path).parents)}:
+                found.add(path)
+    return found
+
+
+@pytest.mark.parametrize("stage", ["claims", "report"])
+def test_a_stage_that_reads_published_files_waits_for_those_who_make_them(stage: str) -> None:
+    readers = {name for name in STAGES if any(dep.startswith("results") for dep in STAGES[name]["deps"])}
+    assert readers == {"claims", "report"}
+    made = {Path(out).name for maker in STAGES for out in outputs(maker)}
+    assert {"metrics.json", "analysis.json", "cost.json", "depth.csv"} <= files_named(stage) <= made
+    assert not unseen(stage, STAGES[stage]["deps"])
+    # Without one of its folders it would judge by what may not be there yet.
+    without = [
+        dep for dep in STAGES[stage]["deps"] if dep not in ("results/${item.dataset}/e2e", "results/${item.dataset}")
+    ]
+    assert "results/mnist/e2e/depth.csv" in unseen(stage, without)
+
+
 def expanded(stage: dict[str, Any], path: str) -> set[str]:
     """A path of dvc.yaml for every item of its stage's matrix."""
-    paths = set()
-    for values in itertools.product(*map(matrix_values, stage["matrix"].values())):
-        one = path
-        for key, value in zip(stage["matrix"], values, strict=True):
-            one = one.replace(f"${{item.{key}}}", str(value))
-        paths.add(one)
-    return paths
+    items = itertools.product(*map(matrix_values, stage["matrix"].values()))
+    return {filled(stage, path, values) for values in items}
+
+
+def filled(stage: dict[str, Any], path: str, values: Iterable[Any]) -> str:
+    """A path of dvc.yaml for one item of its stage's matrix."""
+    for key, value in zip(stage["matrix"], values, strict=True):
+        path = path.replace(f"${{item.{key}}}", str(value))
+    return path
 
 
 def matrix_values(template: str) -> list[Any]:
@@ -299,20 +346,27 @@ def test_what_is_slow_to_import_waits_until_it_is_used(module: str, slow: set[st
 
 
 def test_the_halves_of_a_reproduction_are_disjoint_ordered_and_complete() -> None:
-    stages = [
-        (name, f"{name}@{'-'.join(map(str, values))}")
+    stages = {
+        f"{name}@{'-'.join(map(str, values))}": (name, values)
         for name, stage in STAGES.items()
         for values in itertools.product(*map(matrix_values, stage["matrix"].values()))
         if values[0] == "digits"
-    ]
+    }
+    # As DVC takes them: pattern by pattern, in the order of dvc.yaml.
     halves = [
-        [stage for stage in stages if any(fnmatch.fnmatchcase(stage[1], part.format("digits")) for part in half)]
+        [full for part in half for full in stages if fnmatch.fnmatchcase(full, part.format("digits"))]
         for half in HALVES
     ]
-    of_runs = ("train", "refine", "evaluate", "analyse", "ablations")  # in the order in which dvc.yaml must have them
+    of_runs = ("train", "refine", "evaluate", "analyse", "ablations")
+    assert sorted(itertools.chain(*halves)) == sorted(full for full, (name, _) in stages.items() if name in of_runs)
+    # Every run that a stage starts from was made before it, by the same half.
+    runs = {filled(STAGES[name], out, values) for name, values in stages.values() for out in outputs(name)}
     for half in halves:
-        assert [name for name, _ in half] == sorted((name for name, _ in half), key=of_runs.index)
-    assert sorted(itertools.chain(*halves)) == sorted(stage for stage in stages if stage[0] in of_runs)
-    # What is refined or varied starts from a run of the same half.
-    assert {name for name, _ in halves[0]} == set(of_runs)
-    assert not {"refine", "ablations"} & {name for name, _ in halves[1]}
+        made: set[str] = set()
+        for full in half:
+            name, values = stages[full]
+            read = {filled(STAGES[name], dep, values) for dep in STAGES[name]["deps"] if dep.startswith("runs/")}
+            needed = {run for run in runs for path in read if run == path or run.startswith(f"{path}/")}
+            assert len(needed) >= len(read)
+            assert needed <= made, f"{full} comes before what makes {', '.join(sorted(needed - made))}"
+            made |= {filled(STAGES[name], out, values) for out in outputs(name)}

@@ -31,8 +31,8 @@ note("ended")
 sys.exit(int(os.environ["FAILS"] in targets) if os.environ["FAILS"] else 0)
 """
 PREPARE, REPORT = "prepare@digits", "report@digits"
-FIRST = "--single-item --glob *@digits-boostresnet* ablations@digits*"
-SECOND = "--single-item --glob *@digits-[!b]*"
+FIRST = "--single-item --glob *@digits-boostresnet-[!b]* *@digits-gradient-boosting* ablations@digits*"
+SECOND = "--single-item --glob *@digits-boostresnet-binary* *@digits-[!bg]*"
 
 
 def start(folder: Path, seconds: float, fails: str = "") -> subprocess.Popen[str]:
@@ -68,10 +68,10 @@ def test_the_halves_run_side_by_side_between_prepare_and_report(tmp_path: Path) 
 
 
 def test_a_failed_half_ends_it_in_one_line_after_the_other_is_done(tmp_path: Path) -> None:
-    with start(tmp_path, 0.2, fails="[!b]") as process:
+    with start(tmp_path, 0.2, fails="[!bg]") as process:
         message = process.communicate(timeout=60)[1]
     assert process.returncode == 1
-    assert len(message.splitlines()) == 1 and "*@digits-[!b]*" in message
+    assert len(message.splitlines()) == 1 and "*@digits-[!bg]*" in message
     assert f"ended {FIRST}" in log_of(tmp_path)
     assert f"began {REPORT}" not in log_of(tmp_path)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from replication.analysis import lesion, margins, paths, probes, weak_learning
+from replication.analysis.ranks import rank_correlation
 from replication.analysis.sampling import batches, draws, subset
 from replication.analysis.theory import Hypotheses, lemma_3_2_difference, load_hypotheses
 from replication.config import BinaryParams, Experiment
@@ -27,6 +28,7 @@ from replication.errors import ResultsError
 from replication.files import atomic_folder, write_csv, write_json
 from replication.models.ensemble import Ensemble
 from replication.models.resnet import ResNet
+from replication.rounding import ROUNDING
 from replication.training.device import choose_device
 from replication.training.runs import load_model, read_description, run_folder
 
@@ -46,7 +48,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "lesions": ("deleted", "draw", "error"),
     "swaps": ("swaps", "draw", "kendall_tau", "error"),
     "paths": ("length", "paths", "draws", "gradient_norm", "contribution", "share"),
-    "alignment": ("block", "module", "alignment", "step_ratio"),
+    "alignment": ("block", "module", "alignment", "control_alignment", "step_ratio"),
 }  # fmt: skip
 
 # Images behind gradients: along paths (a batch of the paper's size) and before each step.
@@ -163,7 +165,9 @@ def _theory(
         "condition_blocks": sum(row["gain_positive"] and row["covariance_nonpositive"] for row in rows),
         "surely_positive_gain_blocks": sum(row["gamma_low"] > 0 for row in rows),
         "surely_nonpositive_gain_blocks": sum(row["gamma_high"] <= 0 for row in rows),
-        "surely_positive_covariance_blocks": sum(row["covariance_low"] > weak_learning.ROUNDING for row in rows),
+        "surely_positive_covariance_blocks": sum(row["covariance_low"] > ROUNDING for row in rows),
+        "nonpositive_proof_covariance_blocks": sum(row["proof_covariance_nonpositive"] for row in rows),
+        "surely_positive_proof_covariance_blocks": sum(row["proof_covariance_low"] > ROUNDING for row in rows),
         "bound_holds_blocks": sum(row["bound_holds"] for row in rows),
         "smallest_slack": min(row["bound_product"] - row["train_error"] for row in rows),
         "first_nonvacuous_block": nonvacuous[0] if nonvacuous else None,
@@ -226,7 +230,7 @@ def _network_sections(
     gradients = paths.PathGradients(network, images, labels)
     tables["paths"] = paths.gradient_by_length(gradients, params.random_draws, draws(subject.seed, "paths"))
     images, labels = next(batches(subset(test, _STEP_IMAGES), _STEP_IMAGES))
-    tables["alignment"] = paths.step_alignment(network, images, labels)
+    tables["alignment"] = paths.step_alignment(network, images, labels, draws(subject.seed, "labels"))
     tables["modules"] = _module_rows(subject, network, outputs)
     return {
         "complexity": _complexity(subject, network),
@@ -236,6 +240,7 @@ def _network_sections(
         "paths": _path_summary(tables["paths"]),
         "alignment": {
             "mean": statistics.fmean(row["alignment"] for row in tables["alignment"]),
+            "control_mean": statistics.fmean(row["control_alignment"] for row in tables["alignment"]),
             "positive_blocks": sum(row["alignment"] > 0 for row in tables["alignment"]),
             "blocks": len(tables["alignment"]),
         },
@@ -313,13 +318,6 @@ def _means(rows: Rows, key: str, value: str) -> dict[int, float]:
     """Mean of `value` for each value of `key`, ascending."""
     keys = sorted({row[key] for row in rows})
     return {wanted: statistics.fmean(row[value] for row in rows if row[key] == wanted) for wanted in keys}
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Kendall's tau-b; None where it is not defined (fewer than two values, or all alike)."""
-    from scipy import stats  # half a second to import
-
-    return _finite(float(stats.kendalltau(list(first), list(second)).statistic)) if len(first) > 1 else None
 
 
 def _finite(value: float) -> float | None:

@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 import torch
 
+from replication.analysis.ranks import rank_correlation
 from replication.analysis.sampling import batches, spread_counts, subsets
 from replication.analysis.unravelled import changes_shape, interchangeable, residual_blocks, without_branch
 from replication.datasets.loader import DeviceSplit
@@ -104,7 +105,7 @@ def swap_several(lesions: Lesions, number: int, rng: np.random.Generator) -> lis
     for count in spread_counts(len(lesions.blocks)) if pairs else []:
         for draw in range(number):
             order = swapped(lesions.blocks, [pairs[choice] for choice in rng.integers(len(pairs), size=count)])
-            tau = kendall_tau(order)
+            tau = rank_correlation(range(len(order)), order)
             rows.append({"swaps": count, "draw": draw, "kendall_tau": tau, "error": lesions.error(order=order)})
     return rows
 
@@ -116,9 +117,3 @@ def swapped(blocks: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[int
         i, j = order.index(first), order.index(second)
         order[i], order[j] = order[j], order[i]
     return order
-
-
-def kendall_tau(order: Sequence[int]) -> float:
-    """Kendall's rank correlation of a sequence of distinct numbers with their ascending order; 1 for fewer than two."""
-    pairs = list(itertools.combinations(order, 2))
-    return 1.0 - 2.0 * sum(a > b for a, b in pairs) / len(pairs) if pairs else 1.0

@@ -50,16 +50,18 @@ def ordered_quantile(values: Tensor, q: float) -> float:
 def l1_complexity(network: ResNet, input_bound: float, inputs: int, examples: int) -> dict[str, Any]:
     """The l1 norms that enter a margin bound such as Corollary 4.3, and whether they leave it anything to say.
 
-    The corollary grows with the l1 norms of the weights; its exact constants are not reproduced here. Ours is the
-    smallest form that such a bound takes, with every constant set to one:
+    An order of magnitude without constants, and no limit of the corollary on either side: its own term is
+    4 C_0 r_inf / theta * sqrt(ln(2 n) / (2 m)) * sum_t Lambda_t, with constants of the analysis and norms Lambda_t of
+    its blocks that we do not have. Ours has the same shape, every constant set to one and the network's amplification
+    in the place of the sum:
 
         complexity * input_bound / theta * sqrt(ln(2 * inputs) / examples),
 
     where `complexity` bounds how much the network can amplify its input in the maximum norm: a layer by the largest
     l1 norm of a unit's incoming weights (batch norm's scale folded in; shifts and biases left out), a branch by the
     product over its layers, a residual block by one plus its branch, the network by the product over its modules and
-    head. theta is 1, the largest margin there is, so that the number is the least the bound can be: from 1 on it is
-    vacuous. Norms are of the trained network, in evaluation mode.
+    head. theta is 1, the largest margin there is. A number of 1 or more is called vacuous: as a bound on an error it
+    would say nothing. Norms are of the trained network, in evaluation mode.
 
     Args:
         network: any reading.

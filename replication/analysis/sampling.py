@@ -13,7 +13,7 @@ from torch import Tensor
 
 from replication.datasets.loader import DeviceSplit
 
-_STREAMS = ("images", "bootstrap", "deletions", "swaps", "paths")
+_STREAMS = ("images", "bootstrap", "deletions", "swaps", "paths", "labels")
 
 
 def draws(seed: int, stream: str) -> np.random.Generator:

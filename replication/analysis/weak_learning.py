@@ -1,5 +1,17 @@
 """The weak learning condition (Definition 4.1), both halves per block with bootstrap intervals, and Theorem 4.2's bound
 in its three forms beside the training error.
+
+The condition's second half is on a covariance without alphas; the proof of Theorem 4.2 needs it with them. Write
+m_t(i, l) = o_t(i, y_i) - o_t(i, l), which is y_i o_t(x_i) for two classes, L_t for the exponential loss of
+s_t = alpha_t o_t, and D_t for the normalised costs at s_t: weights exp(-alpha_t m_t) over all pairs l != y_i. With
+A = exp(-alpha_{t+1} m_{t+1}) and B = exp(alpha_t m_t), E_{D_t}[B] = (C - 1) / L_t and L_{t+1} = L_t E_{D_t}[A B]:
+
+    L_{t+1} = (C - 1) E_{D_t}[A] + L_t Cov_{D_t}(A, B)
+           <= (C - 1) (cosh alpha_{t+1} - edge_{t+1} sinh alpha_{t+1}) + L_t Cov_{D_t}(A, B),
+
+because exp is convex and |m| <= 1. The step is covered where Cov_{D_t}(A, B), the `proof_covariance`, is not positive;
+Definition 4.1's covariance has ones for both alphas, and may have the other sign. Nothing overflows in float64: alpha
+is cut near 7.3, so that A B stays below e^15 for probabilities (e^30 were margins up to 2).
 """
 
 from __future__ import annotations
@@ -20,22 +32,30 @@ from replication.boosting.multiclass import (
     gamma,
     weak_learning_gain,
 )
+from replication.rounding import ROUNDING
 
-#: What a covariance of order one may be off by in float64; in the first round it is zero up to that.
-ROUNDING = 1e-12
 _CHUNK = 1 << 24  # resampling weights held at a time
 _LEVELS = (0.025, 0.975)
 
 COLUMNS = (
     "block", "module", "train_error", "exponential_loss", "bound_product", "bound_telescoped", "bound_exponential",
     "edge", "gamma", "gamma_low", "gamma_high", "covariance", "covariance_low", "covariance_high",
-    "gain_positive", "covariance_nonpositive", "bound_holds",
+    "proof_covariance", "proof_covariance_low", "proof_covariance_high",
+    "gain_positive", "covariance_nonpositive", "proof_covariance_nonpositive", "bound_holds",
 )  # fmt: skip
 
 
-def telescoped_bound(last_edge: float, initial_edge: float, num_classes: int) -> float:
-    """(C - 1) sqrt((1 - edge_T^2) / (1 - edge_0^2)): what the product of sqrt(1 - gamma_t^2) telescopes to."""
-    return (num_classes - 1) * math.sqrt(max(0.0, 1.0 - last_edge**2) / (1.0 - initial_edge**2))
+def telescoped_bound(last_edge: float, last_alpha: float, num_classes: int) -> float:
+    """(C - 1) (cosh alpha_T - edge_T sinh alpha_T): what the product of sqrt(1 - gamma_t^2) telescopes to.
+
+    At alpha = artanh(edge) it is (C - 1) sqrt(1 - edge^2); where alpha is cut, next to edge one, it is larger. The
+    initial edge does not enter: no step of the proof uses it, and in the product it is a factor
+    1 / sqrt(1 - edge_0^2) >= 1.
+    """
+    # Without the difference of two large numbers that cosh and sinh are.
+    return (
+        (num_classes - 1) * ((1.0 - last_edge) * math.exp(last_alpha) + (1.0 + last_edge) * math.exp(-last_alpha)) / 2.0
+    )
 
 
 def exponential_bound(gammas: Sequence[float], num_classes: int) -> float:
@@ -85,53 +105,67 @@ def weak_learning_rows(
     terms: list[Tensor] = []
     gains: list[float] = []
     gammas: list[float] = []
-    scores, previous, previous_edge = None, None, initial_edge
+    previous, previous_alpha, previous_edge = None, 0.0, initial_edge
     for block, (output, alpha, name) in enumerate(zip(outputs, alphas, names, strict=True)):
         output = output.double()
-        if scores is None or previous is None:
-            scores = previous = torch.zeros_like(output)
-        costs = cost_matrix(scores, labels)
+        if previous is None:
+            previous = torch.zeros_like(output)
+        # s_t = alpha_t o_t, by telescoping.
+        before, scores = previous_alpha * previous, alpha * output
+        costs = cost_matrix(before, labels)
         module_edge = edge(costs, output)
         gains.append(weak_learning_gain(module_edge, previous_edge))
         gammas.append(gamma(gains[-1]))
         module_covariance = covariance(costs, previous, output, labels)
-        terms.append(example_terms(costs, previous, output, labels))
+        proof_covariance = covariance(costs, before, scores, labels)
+        terms.append(example_terms(costs, (previous, output), (before, scores), labels))
         classes = output.shape[1]
-        scores = alpha * output  # s_t = alpha_t o_t, by telescoping
         error = float((output.argmax(1) != labels).double().mean())
         bound = error_bound(gains, classes)
         rows.append({
             "block": block, "module": name, "train_error": error, "exponential_loss": exponential_loss(scores, labels),
-            "bound_product": bound, "bound_telescoped": telescoped_bound(module_edge, initial_edge, classes),
+            "bound_product": bound, "bound_telescoped": telescoped_bound(module_edge, alpha, classes),
             "bound_exponential": exponential_bound(gammas, classes), "edge": module_edge, "gamma": gammas[-1],
-            "covariance": module_covariance, "gain_positive": gains[-1] > 0,
-            "covariance_nonpositive": module_covariance <= ROUNDING, "bound_holds": error <= bound,
+            "covariance": module_covariance, "proof_covariance": proof_covariance, "gain_positive": gains[-1] > 0,
+            "covariance_nonpositive": module_covariance <= ROUNDING,
+            "proof_covariance_nonpositive": proof_covariance <= ROUNDING, "bound_holds": error <= bound,
         })  # fmt: skip
-        previous, previous_edge = output, module_edge
+        previous, previous_alpha, previous_edge = output, alpha, module_edge
     for row, interval in zip(rows, bootstrap_intervals(terms, initial_edge, resamples, rng), strict=True):
         row.update(interval)
     return rows
 
 
-def example_terms(costs: Tensor, previous: Tensor, following: Tensor, labels: Tensor) -> Tensor:
-    """What each example adds to the sums that edge and covariance are made of, (N, 5), float64.
+def example_terms(
+    costs: Tensor, outputs: tuple[Tensor, Tensor], scores: tuple[Tensor, Tensor], labels: Tensor
+) -> Tensor:
+    """What each example adds to the sums that edge and covariances are made of, (N, 8), float64.
 
     Columns: its total cost; its part of the edge's numerator; and, with a = exp(-(o_{t+1}(y) - o_{t+1}(l))) and
-    b = exp(o_t(y) - o_t(l)) under the costs of its pairs (i, l != y_i), the sums of a, b and a b.
+    b = exp(o_t(y) - o_t(l)) under the costs of its pairs (i, l != y_i), the sums of a, b and a b; the same three with
+    scores s = alpha o in the place of outputs o.
+
+    Args:
+        costs: from `cost_matrix` at s_t, (N, C).
+        outputs: o_t and o_{t+1}, (N, C) each.
+        scores: s_t and s_{t+1}, (N, C) each.
+        labels: y, (N,).
     """
     correct = labels[:, None]
     weights = costs.scatter(1, correct, 0.0)
-    a = torch.exp(following - following.gather(1, correct))
-    b = torch.exp(previous.gather(1, correct) - previous)
-    columns = (weights, -costs * following, weights * a, weights * b, weights * a * b)
+    columns = [weights, -costs * outputs[1]]
+    for previous, following in (outputs, scores):
+        a = torch.exp(following - following.gather(1, correct))
+        b = torch.exp(previous.gather(1, correct) - previous)
+        columns += [weights * a, weights * b, weights * a * b]
     return torch.stack([column.sum(1) for column in columns], dim=1)
 
 
 def bootstrap_intervals(
     terms: Sequence[Tensor], initial_edge: float, resamples: int, rng: np.random.Generator
 ) -> list[dict[str, float]]:
-    """Per round gamma_low, gamma_high, covariance_low and covariance_high from each round's `example_terms`."""
-    table = torch.cat(list(terms), dim=1)  # (N, 5 T)
+    """Per round NAME_low and NAME_high of gamma, covariance and proof_covariance from each round's `example_terms`."""
+    table = torch.cat(list(terms), dim=1)  # (N, 8 T)
     size = len(table)
     sums = []
     for start in range(0, resamples, max(1, _CHUNK // size)):
@@ -139,23 +173,22 @@ def bootstrap_intervals(
         # How often each example is drawn: a resampled sum is then a product of matrices.
         counts = np.stack([np.bincount(rng.integers(size, size=size), minlength=size) for _ in range(number)])
         sums.append((torch.from_numpy(counts).to(table) @ table).cpu())
-    total = torch.cat(sums).view(resamples, len(terms), 5).numpy()
+    total = torch.cat(sums).view(resamples, len(terms), 8).numpy()
     with np.errstate(invalid="ignore", divide="ignore"):  # a resample may miss every example that has weight
         share = total[:, :, 1:] / total[:, :, :1]
-    edges, mean_a, mean_b, mean_ab = (share[:, :, column] for column in range(4))
+    edges = share[:, :, 0]
     before = np.concatenate([np.full((resamples, 1), initial_edge), edges[:, :-1]], axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         left = 1.0 - before**2
         gains = np.where(left > 0, (edges**2 - before**2) / left, 0.0)
-    gammas, covariances = np.sign(gains) * np.sqrt(np.abs(gains)), mean_ab - mean_a * mean_b
-    return [
-        {
-            "gamma_low": gamma_low, "gamma_high": gamma_high,
-            "covariance_low": covariance_low, "covariance_high": covariance_high,
-        }
-        for gamma_low, gamma_high, covariance_low, covariance_high in zip(
-            *np.nanquantile(gammas, _LEVELS, axis=0).tolist(),
-            *np.nanquantile(covariances, _LEVELS, axis=0).tolist(),
-            strict=True,
-        )
-    ]  # fmt: skip
+    quantities = {
+        "gamma": np.sign(gains) * np.sqrt(np.abs(gains)),
+        "covariance": share[:, :, 3] - share[:, :, 1] * share[:, :, 2],
+        "proof_covariance": share[:, :, 6] - share[:, :, 4] * share[:, :, 5],
+    }
+    intervals: list[dict[str, float]] = [{} for _ in terms]
+    for name, values in quantities.items():
+        for end, of_rounds in zip(("low", "high"), np.nanquantile(values, _LEVELS, axis=0).tolist(), strict=True):
+            for interval, value in zip(intervals, of_rounds, strict=True):
+                interval[f"{name}_{end}"] = value
+    return intervals

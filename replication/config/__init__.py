@@ -4,6 +4,7 @@ from replication.config.reading import experiment_from_dict, load_experiment, lo
 from replication.config.schema import (
     ABLATED,
     AUXILIARIES,
+    CHANGE_NO_RUN,
     COMMON,
     DATASETS,
     METHODS,
@@ -34,6 +35,7 @@ from replication.config.schema import (
 __all__ = [
     "ABLATED",
     "AUXILIARIES",
+    "CHANGE_NO_RUN",
     "COMMON",
     "DATASETS",
     "METHODS",

@@ -20,7 +20,11 @@ METHODS = (
 )
 READINGS = ("released", "paper-text", "mlp")
 ORACLE_LOSSES = ("exp_cross_entropy", "exponential")
-COMMON = ("analysis", "checkpoint", "cost", "depth")  # sections of params.yaml that no dataset overrides
+# Sections of params.yaml that no dataset overrides; they change no number of a run.
+COMMON = ("analysis", "checkpoint", "cost", "depth")
+# Sections that a run may have otherwise and still be the one that params.yaml describes: `runtime` says on what machine
+# and how, which may change its numbers in the last bits.
+CHANGE_NO_RUN = ("runtime", *COMMON)
 AUXILIARIES = ("transition-blocks", "linear")
 # Sections that a variant of `ablations` may change: of the method, not of data, lengths, measurement or machine.
 VARIED = ("augmentation", "model", "optimizer", "boostresnet", "gradient_boosting")
@@ -217,6 +221,10 @@ class Experiment:
     def as_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, for run.json and the run tracker: equal to what JSON makes of it."""
         return attrs.asdict(self, value_serializer=lambda _, __, value: list(value) if type(value) is tuple else value)
+
+    def determining(self) -> dict[str, Any]:
+        """The part of `as_dict` that determines a run's numbers bit for bit, beside method, seed, data and code."""
+        return {section: value for section, value in self.as_dict().items() if section not in COMMON}
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""Accuracy against depth (results/DATASET/depth.csv): the paper's Figure 2."""
+"""Accuracy against depth (results/DATASET/e2e/depth.csv): the paper's Figure 2."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_depth(dataset: str, results_root: Path = Path("results")) -> tuple[Dept
     Raises:
         ResultsError: it is damaged.
     """
-    path = results_root / dataset / "depth.csv"
+    path = results_root / dataset / "e2e" / "depth.csv"
     return tuple(map(_depth_run, read_rows(path))) if path.is_file() else ()
 
 

@@ -179,11 +179,11 @@ def analysis_difference(evidence: Evidence, first: str, second: str, field: str)
 
 
 def depth_difference(evidence: Evidence, method: str, split: str) -> Values:
-    """Accuracy of the deepest network less that of the shallowest, from results/DATASET/depth.csv.
+    """Accuracy of the deepest network less that of the shallowest, from results/DATASET/e2e/depth.csv.
 
     Its columns: method, depth, seed, train_accuracy, test_accuracy, budget, official_data (True or False).
     """
-    name = f"{evidence.dataset}/depth.csv"
+    name = f"{evidence.dataset}/e2e/depth.csv"
     path = evidence.root / name
     if not path.is_file():
         return Values({}, (), missing=f"{name} is not there")

@@ -7,9 +7,7 @@ from typing import Any
 import attrs
 
 from replication.report.fields import Fields
-
-#: What a covariance of order one, computed in double precision, may be off by.
-ROUNDING = 1e-12
+from replication.rounding import ROUNDING as ROUNDING
 
 
 @attrs.frozen
@@ -69,10 +67,7 @@ class Round:
 
     @property
     def positive_covariance(self) -> bool:
-        """Whether the second half of Definition 4.1 fails: above zero by more than rounding.
-
-        In the first round o_t = 0, so that the covariance is zero, but computed it is some 1e-33 of either sign.
-        """
+        """Whether the second half of Definition 4.1 fails: above zero by more than rounding."""
         return self.covariance is not None and self.covariance > ROUNDING
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from replication.analysis.analyse import TABLES, analyse, rank_correlation
+from replication.analysis.analyse import TABLES, analyse
 from replication.analysis.evaluate import evaluate
 from replication.errors import ResultsError
 from replication.files import read_csv, read_json
@@ -37,6 +37,11 @@ def test_the_analysis_of_a_boostresnet_run_agrees_with_what_the_run_recorded(qui
         for key in ("edge", "gamma", "covariance", "train_error"):
             assert float(row[key]) == pytest.approx(float(recorded[key]), rel=1e-4, abs=1e-6), key
         assert float(row["bound_product"]) == pytest.approx(float(recorded["bound"]), rel=1e-4)
+    for key, column in (("nonpositive_covariance_blocks", "covariance_nonpositive"),
+                        ("nonpositive_proof_covariance_blocks", "proof_covariance_nonpositive")):  # fmt: skip
+        assert summary["theory"][key] == [row[column] for row in tables["theory"]].count("True")
+    sure = [float(row["proof_covariance_low"]) > 1e-12 for row in tables["theory"]]
+    assert summary["theory"]["surely_positive_proof_covariance_blocks"] == sum(sure)
     assert summary["theory"]["lemma_3_2_max_difference"] == metrics["lemma_3_2_max_difference"] < 1e-6
     last = tables["modules"][-1]
     assert float(last["test_accuracy"]) == pytest.approx(metrics["test_accuracy"])
@@ -63,6 +68,10 @@ def test_every_reading_is_analysed(quick, digits, tmp_path, reading, method):
     assert len(tables["deletions"]) == 4 == summary["alignment"]["blocks"] == summary["paths"]["blocks"]
     assert [int(row["length"]) for row in tables["paths"]] == [0, 1, 2, 3, 4]
     assert sum(float(row["share"]) for row in tables["paths"]) == pytest.approx(1)
+    for column, key in (("alignment", "mean"), ("control_alignment", "control_mean")):
+        mean = sum(float(row[column]) for row in tables["alignment"]) / 4
+        assert summary["alignment"][key] == pytest.approx(mean)
+    assert summary["alignment"]["mean"] != summary["alignment"]["control_mean"]
     assert len(tables["modules"]) == 4 + (reading != "mlp")
     assert (summary["theory"] is None) == (method == "e2e")
     assert bool(tables["theory"]) == (method == "boostresnet")
@@ -93,9 +102,3 @@ def test_a_run_that_is_not_there_or_of_other_data_is_refused(quick, digits, tmp_
     with pytest.raises(ResultsError, match="other data"):
         analyse(quick, attrs.evolve(digits, content_hash="0"), "e2e", 0, tmp_path / "runs", tmp_path / "results")
     assert not (tmp_path / "results").exists()
-
-
-def test_a_rank_correlation_that_is_not_defined_is_none():
-    assert rank_correlation([1, 2, 3], [5.0, 5.0, 5.0]) is None
-    assert rank_correlation([1], [2.0]) is None
-    assert rank_correlation([1, 2, 3], [3.0, 2.0, 1.0]) == pytest.approx(-1.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from torch import nn
 
 from replication.analysis import lesion
@@ -135,15 +134,9 @@ def test_swapping_measures_the_reordered_network():
     assert lesions.error(order=[2, 0, 1]) == lesion.Lesions(reordered, split, 50).error()
     rows = lesion.swap_several(lesions, 4, draws(0, "swaps"))
     assert [row["swaps"] for row in rows] == [1] * 4 + [2] * 4 + [3] * 4
-    assert all(row["kendall_tau"] < 1 for row in rows if row["swaps"] == 1)
-
-
-def test_kendall_tau_is_scipys():
-    rng = np.random.default_rng(0)
-    for size in (2, 3, 7, 24):
-        order = rng.permutation(size).tolist()
-        assert lesion.kendall_tau(order) == pytest.approx(stats.kendalltau(range(size), order).statistic)
-    assert (lesion.kendall_tau([0, 1, 2]), lesion.kendall_tau([2, 1, 0]), lesion.kendall_tau([5])) == (1.0, -1.0, 1.0)
+    # Of three blocks, two neighbours swapped are one pair of three out of order, the first and the last all three.
+    taus = {round(3 * row["kendall_tau"], 9) for row in rows if row["swaps"] == 1}
+    assert taus and taus <= {1.0, -3.0}
 
 
 def test_subsets_are_all_or_drawn():

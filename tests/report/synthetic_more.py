@@ -181,7 +181,7 @@ def plant_depth(root: Path, dataset: str = "mnist") -> Path:
          "test_accuracy": 0.97 - 0.001 * depth, "budget": 0.01, "official_data": True}
         for method in ("boostresnet", "e2e") for depth in (2, 5, 10) for seed in (0, 1)
     ]  # fmt: skip
-    path = root / dataset / "depth.csv"
+    path = root / dataset / "e2e/depth.csv"
     write_csv(path, columns, rows)
     return path
 

@@ -253,8 +253,7 @@ def test_depth_and_cost(plant, tmp_path):
          "budget": 1.0, "official_data": True}
         for method, fall in (("e2e", 0.01), ("boostresnet", 0.0)) for depth in (1, 5, 10) for seed in range(3)
     ]  # fmt: skip
-    (tmp_path / "results/mnist").mkdir(parents=True)
-    write_csv(tmp_path / "results/mnist/depth.csv", columns, rows)
+    write_csv(tmp_path / "results/mnist/e2e/depth.csv", columns, rows)
     found = verdicts(tmp_path, "mnist")
     assert (found["7a"].verdict, found["7b"].verdict) == ("holds", "holds")
     assert found["7a"].statistic == pytest.approx(-0.09)

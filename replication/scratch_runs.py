@@ -1,0 +1,37 @@
+"""Runs that are no stage's output: experiments other than params.yaml's, trained in scratch to be measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from replication.analysis.evaluate import evaluate
+from replication.config import Experiment
+from replication.datasets import PreparedDataset
+from replication.training.checkpoint import run_key
+from replication.training.device import choose_device, describe_versions
+from replication.training.runs import run_folder
+from replication.training.train import train
+
+
+def scratch_metrics(
+    experiment: Experiment, data: PreparedDataset, method: str, seed: int, scratch: Path
+) -> dict[str, Any]:
+    """What `evaluate` says of a run of `experiment`, trained under `scratch` unless it is there already.
+
+    A run of other parameters, data, code or versions is not taken for it: each has a folder named by their hash.
+
+    Raises:
+        TrainingError: the training failed.
+        ResultsError: the run that is there is damaged.
+    """
+    determines = {
+        "config": experiment.determining(),
+        "data": data.content_hash,
+        "versions": describe_versions(),
+        "device": choose_device(experiment.runtime).type,
+    }
+    root = scratch / run_key(determines)
+    if not (run_folder(root, data.name, method, seed) / "run.json").is_file():
+        train(experiment, data, method, seed, root)
+    return evaluate(experiment, data, method, seed, root, root / "results")

@@ -1,0 +1,52 @@
+"""What evaluation counts and which images it trusts; the accuracies themselves are tested where runs are trained."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from replication.analysis.evaluate import _boosting_metrics, _exact_test_images
+from replication.config import BinaryParams
+from replication.datasets.sources import Source
+
+CIFAR10_COPY = "f7b2a3fea01f4bb414222f9d4a4c1122"
+
+
+def test_rounding_noise_is_no_positive_covariance():
+    rows = [
+        {"edge": "0.5", "bound": "0.9", "gamma": "0.5", "covariance": covariance}
+        for covariance in ("7.7e-34", "-0.01", "0.0", "1e-6")
+    ]
+    assert _boosting_metrics(rows)["nonpositive_covariance_blocks"] == 3
+
+
+@pytest.mark.parametrize(
+    ("sources", "asked", "expected"),
+    [
+        ([(CIFAR10_COPY, False)], 50, 50),
+        ([(CIFAR10_COPY, False)], 10**6, 360),  # known of 1,000: all test images of the digits
+        ([(CIFAR10_COPY, False)], None, 0),
+        ([("0" * 32, False)], 50, 0),
+        ([(CIFAR10_COPY, False), ("0" * 32, False)], 50, 0),
+        ([(CIFAR10_COPY, False), ("0" * 32, True)], 50, 50),
+        ([(CIFAR10_COPY, True)], 50, 0),
+    ],
+)
+def test_only_of_a_copy_that_was_compared_are_images_known_to_be_official(experiment, digits, sources, asked, expected):
+    copy = attrs.evolve(
+        digits,
+        official=all(official for _, official in sources),
+        sources=tuple(Source("archive", md5, 1, official) for md5, official in sources),
+    )
+    changed = attrs.evolve(experiment, data=attrs.evolve(experiment.data, exact_test_images=asked))
+    assert _exact_test_images(changed, copy, None) == expected
+    of_pair = _exact_test_images(changed, copy, BinaryParams(3, 8))
+    labels = digits.labels["test"][:expected]
+    assert of_pair == int(((labels == 3) | (labels == 8)).sum())
+
+
+def test_no_more_images_are_trusted_than_are_known(experiment, digits, monkeypatch):
+    monkeypatch.setattr("replication.analysis.evaluate.KNOWN_COPIES", {"0" * 32: 20})
+    copy = attrs.evolve(digits, official=False, sources=(Source("archive", "0" * 32, 1, official=False),))
+    changed = attrs.evolve(experiment, data=attrs.evolve(experiment.data, exact_test_images=100))
+    assert _exact_test_images(changed, copy, None) == 20
