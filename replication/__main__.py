@@ -215,12 +215,15 @@ def readme(check: Annotated[bool, typer.Option("--check", help="Only say whether
 def adopt(
     folders: Annotated[list[Path], typer.Argument(help="run directories, copied from where they were trained")],
     params: Params = PARAMS,
+    other_code: Annotated[
+        bool, typer.Option("--other-code", help="Take runs of other or unknown code, known to give the same results.")
+    ] = False,
 ) -> None:
     """Take in runs trained elsewhere: check them, put them under runs/, record them in dvc.lock and MLflow."""
     from replication import adopt as adoption, tracking
 
     for folder in folders:
-        target, stage = adoption.adopt(folder, params, PREPARED, RUNS)
+        target, stage = adoption.adopt(folder, params, PREPARED, RUNS, other_code=other_code)
         adoption.record(stage)
         print(f"{folder}: adopted as {target} ({stage})")
     tracking.try_log_runs(RUNS, RESULTS)
