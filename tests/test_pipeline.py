@@ -173,13 +173,23 @@ def test_a_stage_depends_on_no_other_code(stage: str) -> None:
 def test_every_file_a_stage_reads_is_made_by_another_or_kept_in_git() -> None:
     made = set()
     for stage in STAGES.values():
-        for out in (*stage.get("outs", ()), *stage.get("metrics", ())):
-            made |= expanded(stage, next(iter(out)) if isinstance(out, dict) else out)
+        made |= outputs(stage)
     folders = {parent.as_posix() for out in made for parent in Path(out).parents}
     for name, stage in STAGES.items():
         for dep in stage["deps"]:
             for path in expanded(stage, dep):
                 assert path in made | folders or (ROOT / path).exists(), f"{name}: no stage makes {path}"
+
+
+def outputs(stage: dict[str, Any]) -> set[str]:
+    """Everything that a stage makes."""
+    paths = (next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"])
+    return set().union(*(expanded(stage, path) for path in paths))
+
+
+def test_the_metrics_are_those_of_every_dataset() -> None:
+    assert len(PIPELINE["metrics"]) == len(PARAMS["datasets"])
+    assert set(PIPELINE["metrics"]) == {path for path in outputs(STAGES["claims"]) if path.endswith("accuracy.json")}
 
 
 def expanded(stage: dict[str, Any], path: str) -> set[str]:
