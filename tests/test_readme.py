@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -162,14 +163,52 @@ def test_makefile_helps_and_refuses_other_pythons(tmp_path: Path) -> None:
     assert not (tmp_path / "venv").exists()
 
 
-def publish(root: Path, accuracy: float, cpu: str = "A", seeds: int = 2) -> Path:
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("uri", "shown", "started"),
+    [
+        ("https://me:secret@example.org/runs", "on a server, MLFLOW_TRACKING_URI: https://example.org/runs\n", False),
+        ("http://example.org:5000", "on a server, MLFLOW_TRACKING_URI: http://example.org:5000\n", False),
+        (
+            "sqlite:////tmp/other.db",
+            "started: ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:////tmp/",
+            True,
+        ),
+        ("", f"--backend-store-uri sqlite:///{ROOT}/mlflow.db\n", True),
+    ],
+)
+def test_make_ui_starts_no_server_where_there_is_one(tmp_path: Path, uri: str, shown: str, started: bool) -> None:
+    """In an environment that counts as installed and has an `mlflow` that only says how it was called."""
+    mlflow = tmp_path / "bin/mlflow"
+    mlflow.parent.mkdir()
+    mlflow.write_text('#!/bin/sh\necho "started: $*"\n')
+    mlflow.chmod(0o755)
+    sums = subprocess.run(["cksum", "requirements.lock"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (tmp_path / ".requirements").write_text(" ".join(sums.split()[:2]) + "\n")
+    environment, command = {**os.environ, "MLFLOW_TRACKING_URI": uri}, ["make", "ui", f"VENV={tmp_path}"]
+    answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=30)
+    assert shown in answer.stdout and ("started" in answer.stdout) is started
+    assert "secret" not in answer.stdout + answer.stderr
+
+
+HERE: dict[str, dict[str, object]] = {
+    "hardware": {"device": "cpu", "gpu": None, "cpu": "A", "cpu_capability": "AVX2", "threads": 2},
+    "versions": {"torch": "2.11", "numpy": "2.1", "scikit-learn": "1.7"},
+}
+
+
+def publish(root: Path, accuracy: float, seeds: int = 2, **changes: object) -> Path:
+    """Runs on a machine like HERE but for the changes."""
+    machine = {
+        section: {key: changes.get(key.replace("-", "_"), value) for key, value in values.items()}
+        for section, values in HERE.items()
+    }
     for seed in range(seeds):
         folder = root / "e2e" / f"seed{seed}"
         folder.mkdir(parents=True)
         metrics = {f"{split}_accuracy": accuracy for split in ("train", "validation", "test")}
         (folder / "metrics.json").write_text(json.dumps(metrics))
-        run = {"hardware": {"cpu": cpu, "threads": 2}, "versions": {"torch": "2.11"}}
-        (folder / "run.json").write_text(json.dumps(run))
+        (folder / "run.json").write_text(json.dumps(machine))
     return root
 
 
@@ -177,7 +216,17 @@ def test_results_are_compared_by_machine(tmp_path: Path) -> None:
     expected = publish(tmp_path / "expected", 0.9)
     assert compare_results.compare(expected, publish(tmp_path / "same", 0.9))[0] == []
     assert len(compare_results.compare(expected, publish(tmp_path / "changed", 0.9001))[0]) == 6
-    assert compare_results.compare(expected, publish(tmp_path / "elsewhere", 0.904, "B"))[0] == []
-    assert len(compare_results.compare(expected, publish(tmp_path / "far", 0.906, "B"))[0]) == 3
+    assert compare_results.compare(expected, publish(tmp_path / "elsewhere", 0.904, cpu="B"))[0] == []
+    assert len(compare_results.compare(expected, publish(tmp_path / "far", 0.906, cpu="B"))[0]) == 3
     assert compare_results.compare(expected, publish(tmp_path / "fewer", 0.9, seeds=1))[0] == ["e2e/seed1 is missing"]
     assert compare_results.compare(tmp_path / "nothing", expected)[0] == [f"no results in {tmp_path / 'nothing'}"]
+
+
+@pytest.mark.parametrize("name", [key for section in HERE.values() for key in section])
+def test_whatever_changes_rounding_makes_another_machine(tmp_path: Path, name: str) -> None:
+    expected = publish(tmp_path / "expected", 0.9)
+    same, manner = compare_results.compare(expected, publish(tmp_path / "same", 0.9))
+    assert same == [] and "exactly equal" in manner
+    other = publish(tmp_path / "other", 0.904, **{name.replace("-", "_"): "another"})
+    differences, manner = compare_results.compare(expected, other)
+    assert differences == [] and "another kind of machine" in manner
