@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ import typer
 
 from replication import memory
 from replication.config import DATASETS, METHODS, Experiment, load_experiment
-from replication.errors import ConfigError, ReplicationError, ResultsError
+from replication.errors import ConfigError, ReplicationError, ResultsError, TrainingError
 
 app = typer.Typer(
     name="python -m replication",
@@ -77,13 +78,17 @@ def train(
     experiment = _experiment(dataset, params, device)
     if method == "boostresnet-refined":
         read_description(run_folder(RUNS, dataset, "boostresnet", seed))  # before a run is announced that cannot start
+    target = run_folder(RUNS, dataset, method, seed)
+    if (target / "run.json").is_file() and os.environ.get("RANK", "0") == "0":
+        print(f"{target} holds a finished run, which this one replaces when it is done", flush=True)
     data = load_prepared(PREPARED / f"{dataset}.safetensors")
     interruption.listen()
     if int(os.environ.get("RANK", "0")) > 0:  # beside the first of torchrun's processes, which speaks for all
         train_run(experiment, data, method, seed, RUNS)
         return
     with tracking.open_tracker(describe_start(experiment, data, method, seed), enabled=track) as tracker:
-        folder = train_run(experiment, data, method, seed, RUNS, (tracker.log, _print_progress))
+        with _errors_named(f"{dataset} {method} seed {seed}", target):
+            folder = train_run(experiment, data, method, seed, RUNS, (tracker.log, _print_progress))
         tracker.finish(folder)
     print(f"wrote {folder}")
 
@@ -269,6 +274,17 @@ def _experiment(dataset: str, params: Path, device: str) -> Experiment:
     values = experiment.as_dict()
     values["runtime"]["device"] = device
     return experiment_from_dict(values, "--device")
+
+
+@contextlib.contextmanager
+def _errors_named(run: str, folder: Path) -> Iterator[None]:
+    """Put the run in front of a TrainingError that does not name its folder: several may write to one terminal."""
+    try:
+        yield
+    except TrainingError as error:
+        if str(folder) in str(error):
+            raise
+        raise TrainingError(f"{run}: {error}") from error
 
 
 def _print_progress(kind: str, row: dict[str, object]) -> None:
