@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import os
@@ -9,7 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, median
 from types import ModuleType
 
 import pytest
@@ -120,6 +123,59 @@ def test_readme_examples_run() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["stem", "block1", "block2"]
+
+
+def cost_in_prose() -> dict[str, list[float]]:
+    """What README.md says by hand of CIFAR-10's cost: a pattern around the numbers, and the numbers by cost.json."""
+    cost = json.loads((ROOT / "results/cifar10/cost.json").read_text(encoding="utf-8"))
+    whole, blocks, ratios = cost["end_to_end"], cost["blocks"], cost["ratios"]
+    flops, cached = [block["cached_flops"] for block in blocks], [block["cached_ms"] for block in blocks]
+    gflops = [
+        sum(flops) / sum(ms["median"] for ms in cached) / 1e6,
+        whole["flops"] / fmean(block["end_to_end_ms"]["median"] for block in blocks) / 1e6,
+    ]
+    memory = [whole["memory"]["total"], max(block["streaming_memory"]["total"] for block in blocks)]
+    spreads = [(ms["high"] - ms["low"]) / ms["median"] for ms in cached]
+    return {
+        r"makes (\S+) times fewer floating-point": [whole["flops"] / fmean(flops)],
+        r"matrix peak \((\S+) and (\S+) %\)": [100 * each / cost["machine"]["matrix_gflops"] for each in gflops],
+        r"so (\S+) is nearly all there is": [ratios["boostresnet_cached_vs_e2e"]],
+        r"released code's way is (\S+) times slower": [ratios["boostresnet_cached_vs_as_released"]],
+        r"not timed, is (\S+) MiB against (\S+):": [each / 2**20 for each in memory],
+        r"so its (\S+) can only be the spread": [ratios["update_time_T49_vs_T9_cached"]],
+        r"it is (\S+) % of their median": [100 * median(spreads)],
+    }
+
+
+def runs_in_prose() -> dict[str, list[float]]:
+    """The same of runs: peaks of memory, and MNIST's accuracy against depth."""
+    timing = [table(f"results/cifar10/{method}/seed0/timing.csv") for method in ("boostresnet", "e2e")]
+    accuracy = {
+        (row["method"], row["seed"]): 100 * float(row["test_accuracy"])
+        for row in table("results/mnist/depth.csv")
+        if row["depth"] == "10"
+    }
+    ahead = [accuracy["e2e", seed] - accuracy["boostresnet", seed] for seed in "012"]
+    peaks = [max(float(row["peak_memory_bytes"]) for row in rows) / 2**30 for rows in timing]
+    return {
+        r"\((\S+) GiB on CIFAR-10, end to end (\S+):": peaks,
+        r"by (\S+) to (\S+) points of test accuracy under each of three seeds": [min(ahead), max(ahead)],
+    }
+
+
+def table(path: str) -> list[dict[str, str]]:
+    with (ROOT / path).open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("in_prose", [cost_in_prose, runs_in_prose])
+def test_numbers_in_prose_are_those_of_the_results(in_prose: Callable[[], dict[str, list[float]]]) -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for pattern, values in in_prose().items():
+        (found,) = re.findall(pattern, text)
+        said = [found] if isinstance(found, str) else list(found)
+        measured = [f"{value:.{len(number.partition('.')[2])}f}" for value, number in zip(values, said, strict=True)]
+        assert said == measured, f"README.md says {said} in {pattern!r}, results/ has {values}"
 
 
 GOOD = "".join(
