@@ -79,7 +79,10 @@ summary: setup  ## the digits results on the terminal
 	@echo "browse the runs:  make ui"
 
 ui: setup  ## browse the runs in MLflow at http://127.0.0.1:5000 (PORT=…)
-	mlflow ui --host '$(HOST)' --port '$(PORT)' --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+	@case "$$MLFLOW_TRACKING_URI" in \
+	  http://*|https://*) echo "the runs are on a server, MLFLOW_TRACKING_URI: $$(echo "$$MLFLOW_TRACKING_URI" | sed 's|//[^/@]*@|//|')" ;; \
+	  *) set -x; mlflow ui --host '$(HOST)' --port '$(PORT)' --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" ;; \
+	esac
 
 lint: setup  ## style, format and types
 	ruff check .

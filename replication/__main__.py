@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ import typer
 
 from replication import memory
 from replication.config import DATASETS, METHODS, Experiment, load_experiment
-from replication.errors import ConfigError, ReplicationError, ResultsError
+from replication.errors import ConfigError, ReplicationError, ResultsError, TrainingError
 
 app = typer.Typer(
     name="python -m replication",
@@ -77,13 +78,17 @@ def train(
     experiment = _experiment(dataset, params, device)
     if method == "boostresnet-refined":
         read_description(run_folder(RUNS, dataset, "boostresnet", seed))  # before a run is announced that cannot start
+    target = run_folder(RUNS, dataset, method, seed)
+    if (target / "run.json").is_file() and os.environ.get("RANK", "0") == "0":
+        print(f"{target} holds a finished run, which this one replaces when it is done", flush=True)
     data = load_prepared(PREPARED / f"{dataset}.safetensors")
     interruption.listen()
     if int(os.environ.get("RANK", "0")) > 0:  # beside the first of torchrun's processes, which speaks for all
         train_run(experiment, data, method, seed, RUNS)
         return
     with tracking.open_tracker(describe_start(experiment, data, method, seed), enabled=track) as tracker:
-        folder = train_run(experiment, data, method, seed, RUNS, (tracker.log, _print_progress))
+        with _errors_named(f"{dataset} {method} seed {seed}", target):
+            folder = train_run(experiment, data, method, seed, RUNS, (tracker.log, _print_progress))
         tracker.finish(folder)
     print(f"wrote {folder}")
 
@@ -146,11 +151,13 @@ def ablate(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> No
 
 @app.command()
 def claims(dataset: Dataset) -> None:
-    """Judge the paper's claims, and ours, by the criteria fixed beforehand."""
+    """Judge the paper's claims, and ours, by the criteria fixed beforehand; write the test accuracies beside them."""
     from collections import Counter
 
     from replication.report.claims import write_claims
+    from replication.report.headline import write_headline
 
+    write_headline(dataset, RESULTS, RESULTS / dataset / "test_accuracy.json")
     verdicts = write_claims(dataset, RESULTS, RESULTS / dataset / "claims.json")
     print(f"{dataset}: " + ", ".join(f"{n} {verdict}" for verdict, n in Counter(v.verdict for v in verdicts).items()))
 
@@ -215,12 +222,15 @@ def readme(check: Annotated[bool, typer.Option("--check", help="Only say whether
 def adopt(
     folders: Annotated[list[Path], typer.Argument(help="run directories, copied from where they were trained")],
     params: Params = PARAMS,
+    other_code: Annotated[
+        bool, typer.Option("--other-code", help="Take runs of other or unknown code, known to give the same results.")
+    ] = False,
 ) -> None:
     """Take in runs trained elsewhere: check them, put them under runs/, record them in dvc.lock and MLflow."""
     from replication import adopt as adoption, tracking
 
     for folder in folders:
-        target, stage = adoption.adopt(folder, params, PREPARED, RUNS)
+        target, stage = adoption.adopt(folder, params, PREPARED, RUNS, other_code=other_code)
         adoption.record(stage)
         print(f"{folder}: adopted as {target} ({stage})")
     tracking.try_log_runs(RUNS, RESULTS)
@@ -264,6 +274,17 @@ def _experiment(dataset: str, params: Path, device: str) -> Experiment:
     values = experiment.as_dict()
     values["runtime"]["device"] = device
     return experiment_from_dict(values, "--device")
+
+
+@contextlib.contextmanager
+def _errors_named(run: str, folder: Path) -> Iterator[None]:
+    """Put the run in front of a TrainingError that does not name its folder: several may write to one terminal."""
+    try:
+        yield
+    except TrainingError as error:
+        if str(folder) in str(error):
+            raise
+        raise TrainingError(f"{run}: {error}") from error
 
 
 def _print_progress(kind: str, row: dict[str, object]) -> None:

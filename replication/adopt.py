@@ -2,16 +2,21 @@
 
 For a GPU machine or a cluster node without DVC or MLflow: `python -m replication train …` there, copy the run directory
 back, `python -m replication adopt FOLDER` here; `dvc repro` then finds the run up to date.
+
+What dvc.lock says afterwards is that the code here made the run. So the code is compared as well: git must know the
+commit of run.json and find none of the stage's code changed since.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from replication.config import COMMON, METHODS, Experiment, load_experiment
 from replication.datasets import PreparedDataset, load_prepared
@@ -23,26 +28,40 @@ from replication.training.runs import load_model, load_tensors, read_description
 
 # What the machine decides: a run made under other values is still the run that params.yaml describes.
 _OF_THE_MACHINE = ("runtime", *COMMON)
+# But for these, which change its numbers.
+_PRECISIONS = ("precision", "feature_precision")
 _REFINED = "boostresnet-refined"
+_KNOWN_ALIKE = "if its code is known to give the same results, add --other-code"
 
 
 def adopt(
-    source: Path, params: Path, prepared_root: Path = Path("data/prepared"), runs_root: Path = Path("runs")
+    source: Path,
+    params: Path,
+    prepared_root: Path = Path("data/prepared"),
+    runs_root: Path = Path("runs"),
+    *,
+    other_code: bool = False,
 ) -> tuple[Path, str]:
     """Check the run directory `source` and put it under `runs_root`.
+
+    Args:
+        other_code: take a run of other code than what is here, or of unknown code.
 
     Returns:
         The run directory, and the DVC stage that it stands for.
 
     Raises:
-        ResultsError: it is incomplete, damaged, or was made with other parameters or data; the line says which.
+        ResultsError: it is incomplete, damaged, or was made with other parameters, data or code; the line says which.
     """
     if not source.is_dir():
         raise ResultsError(f"there is no folder {source}; give the run directory that was copied")
     description = read_description(source)
     dataset, method, seed = _identity(source, description)
     experiment = load_experiment(dataset, params)
+    stage = "refine" if method == _REFINED else "train"
     _check_parameters(source, description, experiment)
+    if not other_code:
+        _check_code(source, description, stage)
     _check_data(source, description, load_prepared(prepared_root / f"{dataset}.safetensors"), method, experiment)
     _check_files(source, description, method)
     target = run_folder(runs_root, dataset, method, seed)
@@ -51,7 +70,7 @@ def adopt(
             for path in source.iterdir():
                 if path.name in _expected_files():
                     shutil.copyfile(path, temporary / path.name)
-    return target, f"{'refine' if method == _REFINED else 'train'}@{dataset}-{method}-{seed}"
+    return target, f"{stage}@{dataset}-{method}-{seed}"
 
 
 def record(stage: str) -> None:
@@ -82,13 +101,68 @@ def _check_parameters(source: Path, description: dict[str, Any], experiment: Exp
     found = description.get("config")
     if not isinstance(found, dict):
         raise ResultsError(f"{source}/run.json has no configuration; copy the run directory again")
-    for section, wanted in experiment.as_dict().items():
-        if section in _OF_THE_MACHINE or found.get(section) == wanted:
-            continue
+    parameters, runtime = experiment.as_dict(), _section(found, "runtime")
+    pairs = [(key, found.get(key), wanted) for key, wanted in parameters.items() if key not in _OF_THE_MACHINE]
+    pairs += [(f"runtime.{key}", runtime.get(key), parameters["runtime"][key]) for key in _PRECISIONS]
+    for name, there, here in pairs:
+        if there != here:
+            raise ResultsError(
+                f"{source} was trained with {name} = {there}, and params.yaml has {here}; change params.yaml to what"
+                " was trained, or train again"
+            )
+
+
+def _section(description: dict[str, Any], name: str) -> dict[str, Any]:
+    value = description.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _check_code(source: Path, description: dict[str, Any], stage: str) -> None:
+    """ResultsError unless git finds the stage's code here, uncommitted changes included, as it was in training."""
+    git = _section(description, "git")
+    commit, dirty = str(git.get("commit")), git.get("dirty")
+    if _git("rev-parse", "HEAD") is None:
+        raise ResultsError(f"there is no git checkout here to compare the code of {source} with; {_KNOWN_ALIKE}")
+    if not re.fullmatch("[0-9a-f]{40,64}", commit):
+        raise ResultsError(f"{source}/run.json names no git commit, so its code is not known; {_KNOWN_ALIKE}")
+    if dirty is not False:
         raise ResultsError(
-            f"{source} was trained with {section} = {found.get(section)}, and params.yaml has {wanted}; change"
-            " params.yaml to what was trained, or train again"
+            f"{source} was trained with uncommitted changes on top of commit {commit[:10]}, so its code is not known;"
+            f" train again from a commit, or, {_KNOWN_ALIKE}"
         )
+    if _git("cat-file", "-e", f"{commit}^{{commit}}") is None:
+        raise ResultsError(
+            f"{source} was trained at commit {commit[:10]}, which git does not know here; fetch it, or, {_KNOWN_ALIKE}"
+        )
+    code = _code_of(stage)
+    changed = _git("diff", "--name-only", "--relative", commit, "--", *code)
+    added = _git("ls-files", "--others", "--exclude-standard", "--", *code)
+    if changed is None or added is None:
+        raise ResultsError(f"git cannot compare the code here with commit {commit[:10]}; see what `git status` says")
+    if differing := changed + added:
+        names = ", ".join(differing[:5]) + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
+        raise ResultsError(
+            f"{source} was trained at commit {commit[:10]}, and {names} differ here; check that commit out, train"
+            f" again, or, {_KNOWN_ALIKE}"
+        )
+
+
+def _code_of(stage: str) -> list[str]:
+    """The files and folders of code that a stage of dvc.yaml depends on."""
+    try:
+        deps = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ResultsError(f"dvc.yaml has no stage {stage} ({error!r:.80}); adopt where the pipeline is") from error
+    return [dep for dep in deps if dep.startswith("replication/")]
+
+
+def _git(*arguments: str) -> list[str] | None:
+    """The lines that git prints in the working directory; None where it fails or is missing."""
+    try:
+        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.splitlines()
 
 
 def _check_data(

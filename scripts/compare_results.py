@@ -2,8 +2,8 @@
 
     python scripts/compare_results.py EXPECTED/results/digits results/digits
 
-The same CPU type, thread count and torch version (run.json) must give the same metrics.json, number for number, and the
-same tables beside the runs.
+The same device, CPU type, CPU instructions, thread count and versions of torch, numpy and scikit-learn (run.json) must
+give the same metrics.json, number for number, and the same tables beside the runs.
 Otherwise every method's accuracies, averaged over its seeds as in the tables, must agree within 0.005.
 """
 
@@ -50,9 +50,10 @@ def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
 
 
 def _machine(folder: Path) -> list[Any]:
+    """What decides how a run rounds; the name of a CPU may stand for several generations ("AMD EPYC")."""
     run = _read(folder / "run.json")
-    hardware, versions = run["hardware"], run["versions"]
-    return [hardware.get("device"), hardware.get("cpu"), hardware.get("threads"), versions.get("torch")]
+    hardware = [run["hardware"].get(key) for key in ("device", "gpu", "cpu", "cpu_capability", "threads")]
+    return hardware + [run["versions"].get(key) for key in ("torch", "numpy", "scikit-learn")]
 
 
 def _read(path: Path) -> dict[str, Any]:

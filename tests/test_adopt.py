@@ -24,20 +24,61 @@ from tests.tampering import forget_digests
 ROOT = Path(__file__).resolve().parent.parent
 
 
+CODE = Path("replication/training/update.py")  # what a run depends on; its content is that of no Python here
+NO_CODE = Path("replication/report/tables.py")  # what it does not
+
+
+def git(*arguments: str) -> str:
+    settings = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false")
+    return subprocess.run(["git", *settings, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit() -> str:
+    """Commit whatever is there; the new commit."""
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "a state")
+    return git("rev-parse", "HEAD")
+
+
+def short_parameters() -> str:
+    return (ROOT / "params.yaml").read_text().replace("budget: 0.005", "budget: 0.0004")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, digits):
+    """A run of a second."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "params.yaml").write_text(short_parameters())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return train(load_experiment("digits"), digits, "boostresnet", 0, folder / "runs")
+
+
 @pytest.fixture
 def workspace(tmp_path, digits, monkeypatch):
-    """Parameters of a short run and the prepared data, as the machine has them that adopts."""
-    monkeypatch.chdir(tmp_path)
-    parameters = (ROOT / "params.yaml").read_text().replace("budget: 0.005", "budget: 0.0004")
-    Path("params.yaml").write_text(parameters)
+    """Parameters of a short run, pipeline, code and prepared data, as the machine has them that adopts."""
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    monkeypatch.chdir(checkout)
+    Path("params.yaml").write_text(short_parameters())
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    Path(".gitignore").write_text("/data/\n/runs/\n__pycache__/\n")
+    for path in (CODE, NO_CODE):
+        path.parent.mkdir(parents=True)
+        path.write_text("one = 1\n")
+    git("init", "--quiet")
+    commit()
     save_prepared(digits, Path("data/prepared/digits.safetensors"))
     return tmp_path
 
 
 @pytest.fixture
-def elsewhere(workspace, digits):
-    """A run as another machine left it."""
-    return train(load_experiment("digits"), digits, "boostresnet", 0, workspace / "elsewhere")
+def elsewhere(workspace, trained):
+    """A run as another machine left it, of the code that is committed in the workspace."""
+    folder = workspace / "elsewhere"
+    shutil.copytree(trained, folder)
+    edit(folder / "run.json", git={"commit": git("rev-parse", "HEAD"), "dirty": False})
+    return folder
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -56,6 +97,72 @@ def test_other_machine_settings_are_no_reason_to_refuse(elsewhere):
     parameters["defaults"]["runtime"]["threads"] = 7
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
     adopt(elsewhere, Path("params.yaml"))
+
+
+@pytest.mark.parametrize(("key", "value"), [("precision", "bfloat16"), ("feature_precision", "float16")])
+def test_settings_that_change_numbers_are_one(elsewhere, key, value):
+    run = json.loads((elsewhere / "run.json").read_text())
+    run["config"]["runtime"][key] = value
+    (elsewhere / "run.json").write_text(json.dumps(run))
+    with pytest.raises(ResultsError, match=rf"trained with runtime\.{key} = {value}, and params\.yaml has"):
+        adopt(elsewhere, Path("params.yaml"))
+
+
+def change(path: Path) -> None:
+    path.write_text("one = 2\n")
+
+
+def change_and_commit(path: Path) -> None:
+    change(path)
+    commit()
+
+
+def add(path: Path) -> None:
+    path.with_name("new.py").write_text("new = 1\n")
+
+
+@pytest.mark.parametrize("alter", [change, change_and_commit, add, Path.unlink])
+def test_a_run_of_other_code_is_refused_unless_asked_for(elsewhere, alter):
+    alter(NO_CODE)
+    adopt(elsewhere, Path("params.yaml"))
+    alter(CODE)
+    name = "new.py" if alter is add else CODE.name
+    with pytest.raises(ResultsError, match=rf"at commit .*, and replication/training/{name} differ here") as caught:
+        adopt(elsewhere, Path("params.yaml"))
+    assert "\n" not in str(caught.value) and "--other-code" in str(caught.value)
+    shutil.rmtree("runs")
+    adopt(elsewhere, Path("params.yaml"), other_code=True)
+    assert Path("runs/digits/boostresnet/seed0/run.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"dirty": True}, "uncommitted changes on top of commit"),
+        ({"dirty": None}, "uncommitted changes on top of commit"),
+        ({"commit": "0" * 40}, "commit 0000000000, which git does not know here; fetch it"),
+        ({"commit": None}, "names no git commit"),
+        ({"commit": "--output=file"}, "names no git commit"),
+    ],
+)
+def test_a_run_of_unknown_code_is_refused_unless_asked_for(elsewhere, changes, match):
+    edit(elsewhere / "run.json", git=json.loads((elsewhere / "run.json").read_text())["git"] | changes)
+    with pytest.raises(ResultsError, match=match) as caught:
+        adopt(elsewhere, Path("params.yaml"))
+    assert "\n" not in str(caught.value) and "--other-code" in str(caught.value)
+    assert not Path("runs").exists()
+    adopt(elsewhere, Path("params.yaml"), other_code=True)
+
+
+def test_without_git_nothing_is_compared_unless_asked_for(elsewhere, workspace):
+    edit(elsewhere / "run.json", git=None)
+    with pytest.raises(ResultsError, match="names no git commit"):
+        adopt(elsewhere, Path("params.yaml"))
+    shutil.rmtree(".git")
+    with pytest.raises(ResultsError, match="there is no git checkout here") as caught:
+        adopt(elsewhere, Path("params.yaml"))
+    assert "\n" not in str(caught.value) and "--other-code" in str(caught.value)
+    adopt(elsewhere, Path("params.yaml"), other_code=True)
 
 
 def test_what_does_not_match_is_refused_with_the_reason(elsewhere, workspace):
@@ -101,13 +208,13 @@ def test_dvc_finds_an_adopted_run_up_to_date(elsewhere, workspace, digits):
            "DVC_NO_ANALYTICS": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{workspace}/mlflow.db"}  # fmt: skip
 
     def call(*command: str) -> str:
-        done = subprocess.run(command, cwd=workspace, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     stage = pipeline["stages"]["train"]
-    stage["deps"] = ["data/prepared/${item.dataset}.safetensors"]
+    stage["deps"] = ["data/prepared/${item.dataset}.safetensors", str(CODE)]
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": stage}}))
     call("dvc", "init", "--no-scm", "-q")
     call(sys.executable, "-m", "replication", "adopt", str(elsewhere))

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from replication.__main__ import _errors_named
+from replication.errors import TrainingError
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -75,6 +78,31 @@ def test_a_results_folder_that_cannot_be_written(workspace):
     (workspace / "results").write_text("a file where the folder should be")
     answer = run("evaluate", "digits", "e2e", cwd=workspace)
     assert_one_clear_line(answer, "results/digits/e2e/seed0")
+
+
+def test_a_training_that_cannot_be_says_which_it_was(workspace):
+    parameters = (workspace / "params.yaml").read_text().replace("budget: 0.005", "budget: 0.0001")
+    (workspace / "params.yaml").write_text(parameters)
+    run("prepare", "digits", cwd=workspace)
+    first = run("train", "digits", "boostresnet", "--no-track", cwd=workspace)
+    assert first.returncode == 0 and "replaces" not in first.stdout
+    again = run("train", "digits", "boostresnet", "--no-track", cwd=workspace)
+    assert "runs/digits/boostresnet/seed0 holds a finished run, which this one replaces" in again.stdout
+    (workspace / "params.yaml").write_text(parameters.replace("budget: 0.0001", "budget: 0.0002"))
+    answer = run("train", "digits", "boostresnet-refined", "--no-track", cwd=workspace)
+    assert_one_clear_line(answer, "error: digits boostresnet-refined seed 0: runs/digits/boostresnet/seed0 was trained")
+
+
+def test_a_run_is_named_once():
+    for message, expected in (
+        ("no room", "digits e2e seed 1: no room"),
+        ("runs/digits/e2e/seed1 is being trained", "runs/digits/e2e/seed1 is being trained"),
+    ):
+        with (
+            pytest.raises(TrainingError, match=rf"^{expected}$"),
+            _errors_named("digits e2e seed 1", Path("runs/digits/e2e/seed1")),
+        ):
+            raise TrainingError(message)
 
 
 def test_an_archive_that_is_nowhere(workspace):

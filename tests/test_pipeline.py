@@ -227,6 +227,12 @@ def test_a_stage_that_reads_published_files_waits_for_those_who_make_them(stage:
     assert "results/mnist/e2e/depth.csv" in unseen(stage, without)
 
 
+def test_the_metrics_are_those_of_every_dataset() -> None:
+    assert len(PIPELINE["metrics"]) == len(PARAMS["datasets"])
+    made = set().union(*(expanded(STAGES["claims"], path) for path in outputs("claims")))
+    assert set(PIPELINE["metrics"]) == {path for path in made if path.endswith("accuracy.json")}
+
+
 def expanded(stage: dict[str, Any], path: str) -> set[str]:
     """A path of dvc.yaml for every item of its stage's matrix."""
     items = itertools.product(*map(matrix_values, stage["matrix"].values()))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, median
 from types import ModuleType
 
 import pytest
@@ -121,6 +125,59 @@ def test_readme_examples_run() -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["stem", "block1", "block2"]
 
 
+def cost_in_prose() -> dict[str, list[float]]:
+    """What README.md says by hand of CIFAR-10's cost: a pattern around the numbers, and the numbers by cost.json."""
+    cost = json.loads((ROOT / "results/cifar10/cost.json").read_text(encoding="utf-8"))
+    whole, blocks, ratios = cost["end_to_end"], cost["blocks"], cost["ratios"]
+    flops, cached = [block["cached_flops"] for block in blocks], [block["cached_ms"] for block in blocks]
+    gflops = [
+        sum(flops) / sum(ms["median"] for ms in cached) / 1e6,
+        whole["flops"] / fmean(block["end_to_end_ms"]["median"] for block in blocks) / 1e6,
+    ]
+    memory = [whole["memory"]["total"], max(block["streaming_memory"]["total"] for block in blocks)]
+    spreads = [(ms["high"] - ms["low"]) / ms["median"] for ms in cached]
+    return {
+        r"makes (\S+) times fewer floating-point": [whole["flops"] / fmean(flops)],
+        r"matrix peak \((\S+) and (\S+) %\)": [100 * each / cost["machine"]["matrix_gflops"] for each in gflops],
+        r"so (\S+) is nearly all there is": [ratios["boostresnet_cached_vs_e2e"]],
+        r"released code's way is (\S+) times slower": [ratios["boostresnet_cached_vs_as_released"]],
+        r"not timed, is (\S+) MiB against (\S+):": [each / 2**20 for each in memory],
+        r"so its (\S+) can only be the spread": [ratios["update_time_T49_vs_T9_cached"]],
+        r"it is (\S+) % of their median": [100 * median(spreads)],
+    }
+
+
+def runs_in_prose() -> dict[str, list[float]]:
+    """The same of runs: peaks of memory, and MNIST's accuracy against depth."""
+    timing = [table(f"results/cifar10/{method}/seed0/timing.csv") for method in ("boostresnet", "e2e")]
+    accuracy = {
+        (row["method"], row["seed"]): 100 * float(row["test_accuracy"])
+        for row in table("results/mnist/depth.csv")
+        if row["depth"] == "10"
+    }
+    ahead = [accuracy["e2e", seed] - accuracy["boostresnet", seed] for seed in "012"]
+    peaks = [max(float(row["peak_memory_bytes"]) for row in rows) / 2**30 for rows in timing]
+    return {
+        r"\((\S+) GiB on CIFAR-10, end to end (\S+):": peaks,
+        r"by (\S+) to (\S+) points of test accuracy under each of three seeds": [min(ahead), max(ahead)],
+    }
+
+
+def table(path: str) -> list[dict[str, str]]:
+    with (ROOT / path).open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("in_prose", [cost_in_prose, runs_in_prose])
+def test_numbers_in_prose_are_those_of_the_results(in_prose: Callable[[], dict[str, list[float]]]) -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for pattern, values in in_prose().items():
+        (found,) = re.findall(pattern, text)
+        said = [found] if isinstance(found, str) else list(found)
+        measured = [f"{value:.{len(number.partition('.')[2])}f}" for value, number in zip(values, said, strict=True)]
+        assert said == measured, f"README.md says {said} in {pattern!r}, results/ has {values}"
+
+
 GOOD = "".join(
     f"{name}==1.0 ; python_version >= '3.10' \\\n    --hash=sha256:{'0' * 64}\n" for name in check_lock.TOGETHER
 )
@@ -162,14 +219,52 @@ def test_makefile_helps_and_refuses_other_pythons(tmp_path: Path) -> None:
     assert not (tmp_path / "venv").exists()
 
 
-def publish(root: Path, accuracy: float, cpu: str = "A", seeds: int = 2) -> Path:
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("uri", "shown", "started"),
+    [
+        ("https://me:secret@example.org/runs", "on a server, MLFLOW_TRACKING_URI: https://example.org/runs\n", False),
+        ("http://example.org:5000", "on a server, MLFLOW_TRACKING_URI: http://example.org:5000\n", False),
+        (
+            "sqlite:////tmp/other.db",
+            "started: ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:////tmp/",
+            True,
+        ),
+        ("", f"--backend-store-uri sqlite:///{ROOT}/mlflow.db\n", True),
+    ],
+)
+def test_make_ui_starts_no_server_where_there_is_one(tmp_path: Path, uri: str, shown: str, started: bool) -> None:
+    """In an environment that counts as installed and has an `mlflow` that only says how it was called."""
+    mlflow = tmp_path / "bin/mlflow"
+    mlflow.parent.mkdir()
+    mlflow.write_text('#!/bin/sh\necho "started: $*"\n')
+    mlflow.chmod(0o755)
+    sums = subprocess.run(["cksum", "requirements.lock"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (tmp_path / ".requirements").write_text(" ".join(sums.split()[:2]) + "\n")
+    environment, command = {**os.environ, "MLFLOW_TRACKING_URI": uri}, ["make", "ui", f"VENV={tmp_path}"]
+    answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=30)
+    assert shown in answer.stdout and ("started" in answer.stdout) is started
+    assert "secret" not in answer.stdout + answer.stderr
+
+
+HERE: dict[str, dict[str, object]] = {
+    "hardware": {"device": "cpu", "gpu": None, "cpu": "A", "cpu_capability": "AVX2", "threads": 2},
+    "versions": {"torch": "2.11", "numpy": "2.1", "scikit-learn": "1.7"},
+}
+
+
+def publish(root: Path, accuracy: float, seeds: int = 2, **changes: object) -> Path:
+    """Runs on a machine like HERE but for the changes."""
+    machine = {
+        section: {key: changes.get(key.replace("-", "_"), value) for key, value in values.items()}
+        for section, values in HERE.items()
+    }
     for seed in range(seeds):
         folder = root / "e2e" / f"seed{seed}"
         folder.mkdir(parents=True)
         metrics = {f"{split}_accuracy": accuracy for split in ("train", "validation", "test")}
         (folder / "metrics.json").write_text(json.dumps(metrics))
-        run = {"hardware": {"cpu": cpu, "threads": 2}, "versions": {"torch": "2.11"}}
-        (folder / "run.json").write_text(json.dumps(run))
+        (folder / "run.json").write_text(json.dumps(machine))
     return root
 
 
@@ -177,7 +272,17 @@ def test_results_are_compared_by_machine(tmp_path: Path) -> None:
     expected = publish(tmp_path / "expected", 0.9)
     assert compare_results.compare(expected, publish(tmp_path / "same", 0.9))[0] == []
     assert len(compare_results.compare(expected, publish(tmp_path / "changed", 0.9001))[0]) == 6
-    assert compare_results.compare(expected, publish(tmp_path / "elsewhere", 0.904, "B"))[0] == []
-    assert len(compare_results.compare(expected, publish(tmp_path / "far", 0.906, "B"))[0]) == 3
+    assert compare_results.compare(expected, publish(tmp_path / "elsewhere", 0.904, cpu="B"))[0] == []
+    assert len(compare_results.compare(expected, publish(tmp_path / "far", 0.906, cpu="B"))[0]) == 3
     assert compare_results.compare(expected, publish(tmp_path / "fewer", 0.9, seeds=1))[0] == ["e2e/seed1 is missing"]
     assert compare_results.compare(tmp_path / "nothing", expected)[0] == [f"no results in {tmp_path / 'nothing'}"]
+
+
+@pytest.mark.parametrize("name", [key for section in HERE.values() for key in section])
+def test_whatever_changes_rounding_makes_another_machine(tmp_path: Path, name: str) -> None:
+    expected = publish(tmp_path / "expected", 0.9)
+    same, manner = compare_results.compare(expected, publish(tmp_path / "same", 0.9))
+    assert same == [] and "exactly equal" in manner
+    other = publish(tmp_path / "other", 0.904, **{name.replace("-", "_"): "another"})
+    differences, manner = compare_results.compare(expected, other)
+    assert differences == [] and "another kind of machine" in manner

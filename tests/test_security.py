@@ -46,7 +46,7 @@ def test_the_environment_is_never_taken_as_a_whole() -> None:
 
 def test_the_run_browser_is_for_this_machine_alone() -> None:
     answer = subprocess.run(["make", "--dry-run", "ui"], cwd=ROOT, capture_output=True, text=True, check=False)
-    (line,) = [line for line in answer.stdout.splitlines() if line.startswith("mlflow ui")]
+    (line,) = [line for line in answer.stdout.splitlines() if "mlflow ui " in line]
     assert "--host '127.0.0.1'" in line
     told = subprocess.run(
         ["make", "--dry-run", "ui", "HOST=::1"], cwd=ROOT, capture_output=True, text=True, check=False

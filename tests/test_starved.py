@@ -217,7 +217,7 @@ def test_too_little_memory_is_one_line_with_advice(digits, tmp_path, change):
     answer = replication("train", "digits", "e2e", "--no-track", address_space=4 << 30)
     assert answer.returncode == 1
     (line,) = answer.stderr.splitlines()
-    assert line.startswith("error: out of memory (") and "optimizer.batch_size" in line
+    assert line.startswith("error: digits e2e seed 0: out of memory (") and "optimizer.batch_size" in line
     assert not (tmp_path / "runs").exists()
 
 

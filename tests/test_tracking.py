@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from replication import tracking
 from replication.analysis.evaluate import evaluate
-from replication.config import load_experiment
+from replication.config import ModelParams, load_experiment
 from replication.errors import ReplicationError, ResultsError
 from replication.files import write_csv, write_json
+from replication.models.build import build_network
+from replication.models.ensemble import Ensemble, build_weak_learner
 from replication.tracking import live, location, records
 from replication.tracking.store import Store
 from replication.training.train import describe_start, train
@@ -134,23 +139,67 @@ def test_import_holds_everything(store: Store, tmp_path: Path) -> None:
     assert str(model.status) in ("READY", "LoggedModelStatus.READY")
 
 
-def test_logged_model_has_a_signature_and_predicts(store: Store, tmp_path: Path) -> None:
-    import mlflow
-    import numpy as np
-    from safetensors.torch import save_file
+def random_model(kind: str) -> torch.nn.Module:
+    """What a run of the kind keeps, untrained."""
+    params = ModelParams(reading="released", blocks=3, width=4)
+    if kind == "resnet":
+        return build_network(params, (1, 8, 8), 10, seed=0)
+    learners = [build_weak_learner(params, (1, 8, 8), 10, seed=seed) for seed in range(2)]
+    return Ensemble(learners, [0.5, 1 / 3], vote=kind == "voting ensemble")
 
-    from replication.config import ModelParams
-    from replication.models.build import build_network
+
+@pytest.mark.parametrize("kind", ["resnet", "ensemble", "voting ensemble"])
+def test_logged_model_predicts_as_its_signature_says(store: Store, tmp_path: Path, kind: str) -> None:
+    import mlflow
 
     run_dir = write_run(tmp_path / "runs")
-    network = build_network(ModelParams(reading="released", blocks=3, width=4), (1, 8, 8), 10, seed=0)
+    network = random_model(kind).eval()
     save_file(network.state_dict(), run_dir / "model.safetensors")
+    if kind != "resnet":
+        run = json.loads((run_dir / "run.json").read_text())
+        run["model"] |= {"kind": "ensemble", "learners": 2, "vote": kind == "voting ensemble"}
+        write_json(run_dir / "run.json", run)
     (output,) = store.client.get_run(tracking.log_run(run_dir)).outputs.model_outputs
     mlflow.set_tracking_uri(store.uri)
     model = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
-    assert model.metadata.signature.inputs.inputs[0].shape == (-1, 1, 8, 8)
-    images = np.random.default_rng(0).normal(size=(5, 1, 8, 8)).astype(np.float32)
-    assert model.predict(images).shape == (5, 10)
+    (inputs,), (outputs,) = model.metadata.signature.inputs.inputs, model.metadata.signature.outputs.inputs
+    assert (inputs.shape, outputs.shape) == ((-1, 1, 8, 8), (-1, 10))
+    images = np.random.default_rng(0).normal(size=(5, 1, 8, 8)).astype(inputs.type)
+    scores = model.predict(images)
+    assert scores.dtype == outputs.type == np.float32
+    with torch.inference_mode():
+        assert np.array_equal(scores, network(torch.from_numpy(images)).float().numpy())
+
+
+def test_a_run_that_kept_no_model_is_logged_without_one(store: Store, tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "runs", method="hist-gradient-boosting")
+    run = json.loads((run_dir / "run.json").read_text())
+    write_json(run_dir / "run.json", run | {"model": run["model"] | {"kind": "scores"}})
+    logged = store.client.get_run(tracking.log_run(run_dir))
+    assert logged.info.status == "FINISHED" and logged.data.metrics["train_accuracy"] == pytest.approx(0.3)
+    assert not (logged.outputs and logged.outputs.model_outputs)
+    assert store.client.search_logged_models([logged.info.experiment_id]) == []
+
+
+def test_analyses_follow_once(store: Store, tmp_path: Path) -> None:
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    run_id = tracking.log_run(write_run(runs), write_metrics(results))
+    folder = results / "digits/boostresnet/seed0"
+    analysis = {"method": "boostresnet", "theory": None, "lesions": {"error": 0.25, "module": "stem", "by": [1.0]}}
+    write_json(folder / "analysis.json", analysis)
+    write_csv(folder / "analysis/lesions.csv", ("module", "error"), [{"module": "stem", "error": 0.25}])
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 1, 0, 0)
+    logged = store.client.get_run(run_id).data.metrics
+    assert {key: value for key, value in logged.items() if "analysis" in key} == {"analysis/lesions.error": 0.25}
+    assert [file.path for file in store.client.list_artifacts(run_id, "results/analysis")] == [
+        "results/analysis/lesions.csv"
+    ]
+    before = snapshot(store)
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 0, 1, 0)
+    assert snapshot(store) == before
+    write_csv(folder / "analysis/lesions.csv", ("module", "error"), [{"module": "stem", "error": 0.5}])
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 1, 0, 0)
+    assert len(store.client.get_metric_history(run_id, "final/test_accuracy")) == 1
 
 
 def test_second_import_changes_nothing(store: Store, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,22 @@ def all_points(run_dir: Path, run: Mapping[str, Any]) -> Iterator[Point]:
             yield from row_points(kind, row, start + round(1000 * seconds.get(update, 0.0)))
 
 
-def final_points(metrics: Mapping[str, Any]) -> list[Point]:
-    """The numbers of a published metrics.json as `final/…`."""
-    step, at = int(number(metrics.get("gradient_updates")) or 0), now()
-    values = {key: number(value) for key, value in metrics.items() if not isinstance(value, str)}
-    return [Point(f"final/{key}", value, step, at) for key, value in values.items() if value is not None]
+def results_files(results_dir: Path | None) -> dict[str, list[Path]]:
+    """What is published of a run, under the name of its metrics: the file that holds them, then those beside it."""
+    if results_dir is None:
+        return {}
+    found = {
+        "final": [results_dir / "metrics.json"],
+        "analysis": [results_dir / "analysis.json", *sorted((results_dir / "analysis").glob("*.csv"))],
+    }
+    return {name: files for name, files in found.items() if files[0].is_file()}
+
+
+def results_points(name: str, values: Mapping[str, Any]) -> list[Point]:
+    """The numbers of a published JSON file as `NAME/…`; text, lists and what is not finite give none."""
+    step, at = int(number(values.get("gradient_updates")) or 0), now()
+    numbers = {key: number(value) for key, value in _leaves(values, f"{name}/") if not isinstance(value, str)}
+    return [Point(key, value, step, at) for key, value in numbers.items() if value is not None]
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:
@@ -99,6 +110,11 @@ def _check(run: Mapping[str, Any]) -> None:
         raise ValueError("model")
 
 
+def keeps_model(run: Mapping[str, Any]) -> bool:
+    """Whether model.safetensors holds a model to load; a stock library's run keeps its scores alone."""
+    return run["model"].get("kind") != "scores"
+
+
 def run_key(run: Mapping[str, Any]) -> str:
     """dataset/method/seed."""
     return f"{run['dataset']}/{run['method']}/{run['seed']}"
@@ -113,7 +129,12 @@ def config_hash(run: Mapping[str, Any]) -> str:
 
 def content_hash(run_dir: Path) -> str:
     """SHA-256 of what a run left behind, its times included: another training has another one."""
-    digests = [sha256(run_dir / name) for name in ("run.json", "history.csv", "rounds.csv")]
+    return hash_of([run_dir / name for name in ("run.json", "history.csv", "rounds.csv")])
+
+
+def hash_of(files: Sequence[Path]) -> str:
+    """SHA-256 of the contents of files."""
+    digests = [sha256(file) for file in files]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
@@ -139,16 +160,17 @@ def run_tags(run: Mapping[str, Any]) -> dict[str, str]:
 
 def run_params(run: Mapping[str, Any]) -> dict[str, str]:
     """The whole configuration flattened to dotted names, with method and seed."""
-    params = dict(_flatten(run["config"], ""))
+    params = {key: _text(value) for key, value in _leaves(run["config"], "")}
     return {**params, "dataset": run["dataset"], "method": run["method"], "seed": str(run["seed"])}
 
 
-def _flatten(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Everything in a nested mapping that is none itself, by dotted name."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from _leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", _text(value)
+            yield f"{prefix}{key}", value
 
 
 def _text(value: Any) -> str:

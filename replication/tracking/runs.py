@@ -34,7 +34,8 @@ def log_run(run_dir: Path, results_dir: Path | None = None) -> str:
 
     Args:
         run_dir: `runs/DATASET/METHOD/seedN`.
-        results_dir: `results/DATASET/METHOD/seedN`, whose metrics.json, if there is one, gives the metrics `final/…`.
+        results_dir: `results/DATASET/METHOD/seedN`, whose metrics.json and analysis.json, where there are any, give the
+            metrics `final/…` and `analysis/…`.
 
     Raises:
         ResultsError: the run directory is incomplete.

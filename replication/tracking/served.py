@@ -19,7 +19,7 @@ class ServedNetwork:
 
         with torch.inference_mode():
             scores = self.network(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)))
-        return scores.numpy()
+        return scores.float().numpy()  # the signature's; an ensemble sums in float64
 
 
 def _load_pyfunc(path: str) -> ServedNetwork:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from replication.errors import ReplicationError
-from replication.files import read_json, sha256
+from replication.files import read_json
 from replication.tracking import records
 from replication.tracking.location import artifact_location, database_path, one_line, without_credentials
 from replication.tracking.records import Point
@@ -107,7 +107,8 @@ class Store:
             self.log_points(run_id, points)
             for name in records.PUBLISHED:
                 self.client.log_artifact(run_id, str(run_dir / name), "run")
-            self._log_model(run_id, run_dir, run)
+            if records.keeps_model(run):
+                self._log_model(run_id, run_dir, run)
             self.log_results(run_id, results_dir, {})
             tags = records.run_tags(run) | {"replication.content_sha256": records.content_hash(run_dir)}
             self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
@@ -115,14 +116,23 @@ class Store:
         self.retire_others(self.client.get_run(run_id))
 
     def log_results(self, run_id: str, results_dir: Path | None, tags: Mapping[str, str]) -> bool:
-        """Log metrics.json of a results directory; False if there is none or its hash is in the run's `tags`."""
-        path = results_dir / "metrics.json" if results_dir else None
-        if path is None or not path.is_file() or tags.get("replication.metrics_sha256") == (digest := sha256(path)):
-            return False
-        self.log_points(run_id, records.final_points(read_json(path)))
-        self.client.log_artifact(run_id, str(path), "results")
-        self.client.set_tag(run_id, "replication.metrics_sha256", digest)
-        return True
+        """Log what is published of a run, numbers and files, but for what the hashes in the run's `tags` say is here.
+
+        Returns:
+            Whether there was anything to log.
+        """
+        changed = False
+        for name, files in records.results_files(results_dir).items():
+            tag, digest = f"replication.{name}_sha256", records.hash_of(files)
+            if tags.get(tag) == digest:
+                continue
+            self.log_points(run_id, records.results_points(name, read_json(files[0])))
+            for file in files:
+                folder = "results" if file.parent == results_dir else f"results/{file.parent.name}"
+                self.client.log_artifact(run_id, str(file), folder)
+            self.client.set_tag(run_id, tag, digest)
+            changed = True
+        return changed
 
     def find(self, experiment_id: str, key: str) -> list[Any]:
         """The runs, not deleted, of a dataset/method/seed."""
@@ -196,7 +206,7 @@ class Store:
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
     def _log_model(self, run_id: str, run_dir: Path, run: Mapping[str, Any]) -> None:
-        """Log the trained network with its signature.
+        """Log the trained model with its signature.
 
         The flavour is a Python function over safetensors with this package's code beside it: nothing is pickled, so
         loading it runs no code but ours; and nothing is traced or imported now, which takes torch.export seconds.
