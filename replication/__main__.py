@@ -166,10 +166,12 @@ def claims(dataset: Dataset) -> None:
 def cost(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None:
     """Time updates and count their memory, against end-to-end training and the released code's way."""
     from replication.analysis.cost import measure_cost
+    from replication.config import load_defaults
     from replication.datasets import load_prepared
 
     experiment = _experiment(dataset, params, device)
-    measured = measure_cost(experiment, load_prepared(PREPARED / f"{dataset}.safetensors"), RESULTS)
+    evaluation = load_defaults(dataset, params).evaluation
+    measured = measure_cost(experiment, evaluation, load_prepared(PREPARED / f"{dataset}.safetensors"), RESULTS)
     for name, ratio in measured["ratios"].items():
         print(f"{name:40} {ratio:8.3f}")
 

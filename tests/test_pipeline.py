@@ -72,7 +72,6 @@ WITHOUT = {
         "replication.datasets.sources": _READ,
     },
     "cost": {
-        "replication.boosting": "the edges are no part of an update; of them only the size matters, in a checkpoint",
         "replication.datasets.prepared": _READ,
         "replication.datasets.sources": _READ,
     },

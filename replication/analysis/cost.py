@@ -2,333 +2,295 @@
 
 The paper promises (sec. 4.3) that an update of BoostResNet takes the memory and arithmetic of one module and one
 linear classifier, M1 + M2 and C1 + C2, and end-to-end training M1 T + M2 and C1 T + C2. Everything compared is timed in
-one process, in turns.
+one process, and what is divided by each other in the same turns.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from torch import nn
 
-from replication.analysis.measure import (
-    Action,
-    Timing,
-    arithmetic_and_traffic,
-    interleaved,
-    machine_peaks,
-    peak_allocation,
-)
-from replication.analysis.rivals import as_released_update, dataloader_update, plain_end_to_end_update
-from replication.config import Experiment
+from replication.analysis.bench import Bench, module_bytes, sampled
+from replication.analysis.measure import Action, arithmetic_and_traffic, interleaved, machine_peaks, summary
+from replication.analysis.rivals import dataloader_update, plain_end_to_end_update
+from replication.analysis.whole_run import fixed_parts, overhead_share, whole_run
+from replication.config import EvaluationParams, Experiment
 from replication.datasets import PreparedDataset
 from replication.errors import ConfigError
 from replication.files import write_json
-from replication.models.build import count_parameters
-from replication.models.hypothesis import HypothesisFactory
-from replication.training.boostresnet import BoostResNetTrainer, MulticlassAlgorithm
-from replication.training.checkpoint import Checkpoints
 from replication.training.device import choose_device, describe_hardware, describe_versions
-from replication.training.features import BatchSource, SplitFeatures
-from replication.training.record import Recorder
-from replication.training.session import Session, open_session
-from replication.training.update import UpdateLoop
 
-_ADAM_STATE = 2  # first and second moment, beside the weight itself
-_FLOAT = 4
 _PAPER_TEXT_WIDTH = 15  # filters per block [P]
+# Of a turn in which images per second are measured: long enough to show whether a DataLoader's workers keep up.
+_LEAST_UPDATES, _LEAST_SECONDS = 5, 0.5
+_EVALUATIONS = 3
+
+Row = dict[str, Any]
 
 
-class Bench:
-    """A session's network at one block after the other, and the updates to be timed there."""
-
-    def __init__(self, experiment: Experiment, data: PreparedDataset) -> None:
-        self.experiment, self.data = experiment, data
-        self.device = choose_device(experiment.runtime)
-        self.session = self._session(experiment)
-        self.prefix = self.session.prefix()
-        self.features = SplitFeatures(self._sample(), self.prefix, experiment.evaluation.batch_size, experiment.runtime)
-        self.hypotheses = HypothesisFactory(self.session.network, experiment.boostresnet.auxiliary, 0)
-
-    def _session(self, experiment: Experiment) -> Session:
-        return open_session(experiment, self.data, 0, self.device, Recorder(self.device))
-
-    def _sample(self) -> Any:
-        train, size = self.session.train, self.experiment.cost.samples
-        return attrs.evolve(train, images=train.images[:size], labels=train.labels[:size])
-
-    def batches(self, augmented: bool) -> BatchSource:
-        """Batches of stored prefix outputs, or of augmented images sent through the prefix."""
-        augmentation = self.experiment.augmentation
-        if not augmented:
-            augmentation = attrs.evolve(augmentation, crop_padding=0, flip=False)
-        elif not augmentation.active:  # the dataset is not augmented in the paper: what it would cost if it were
-            augmentation = attrs.evolve(augmentation, crop_padding=1, flip=True)
-        return BatchSource(self.features, self.prefix, augmentation, self.experiment.optimizer.batch_size, seed=0)
-
-    def update(self, model: nn.Module, loss: nn.Module, batches: Callable[[], Any]) -> Action:
-        """One update of `model` as training makes it."""
-        loop = UpdateLoop(model, loss, batches, self.experiment.optimizer, self.experiment.runtime)
-        return lambda: loop.run(1)
-
-    def end_to_end(self) -> Action:
-        """One end-to-end update of a network of its own, as training makes it."""
-        session = self._session(self.experiment)
-        batches = BatchSource(
-            SplitFeatures(self._sample(), session.prefix(), 1, self.experiment.runtime),
-            session.prefix(),
-            self.experiment.augmentation,
-            self.experiment.optimizer.batch_size,
-            seed=0,
-        )
-        return self.update(session.network, nn.CrossEntropyLoss(), batches)
-
-    def block_actions(self, block: int) -> dict[str, Action]:
-        """One update of `block` in every way; the prefix must hold the blocks before it."""
-        hypothesis, loss = self.hypotheses.hypothesis(block), nn.CrossEntropyLoss()
-        return {
-            "cached": self.update(hypothesis, loss, self.batches(augmented=False)),
-            "augmented": self.update(hypothesis, loss, self.batches(augmented=True)),
-            "as_released": as_released_update(self.experiment, self.data, block, self.device),
-        }
-
-    def freeze(self, block: int) -> None:
-        """Go on to the next block."""
-        self.prefix.freeze(self.session.network.rounds[block])
-        self.features.advance()
-
-
-def measure_cost(experiment: Experiment, data: PreparedDataset, results_root: Path = Path("results")) -> dict[str, Any]:
+def measure_cost(
+    experiment: Experiment, evaluation: EvaluationParams, data: PreparedDataset, results_root: Path = Path("results")
+) -> Row:
     """Measure and publish `results_root`/DATASET/cost.json.
+
+    Args:
+        experiment: what is measured.
+        evaluation: the curves of the run whose time is put together; see `whole_run`.
 
     Returns:
         What was written: timings in milliseconds, memory in bytes, ratios (> 1 is in favour of the first named).
+
+    Raises:
+        ConfigError: one of `cost.depths` is too small for a network of this reading.
     """
-    bench = Bench(experiment, data)
-    device, repetitions = bench.device, experiment.cost.repetitions
-    references: dict[str, Action] = {
-        "end_to_end": bench.end_to_end(),
-        "plain_end_to_end": plain_end_to_end_update(experiment, data, device),
-        "dataloader_loop": dataloader_update(experiment, data, device),
-    }
-    timings = interleaved(references, repetitions, device)
-    # An end-to-end update takes its turn beside those of every block: the ratios outlive a machine that gets slower.
+    _check_depths(experiment)
+    device, repetitions = choose_device(experiment.runtime), experiment.cost.repetitions
+    sample = sampled(data, experiment.cost.samples)
+    bench = Bench(experiment, sample, device)
+    labels = torch.tensor(data.labels["train"], dtype=torch.int64, device=device)
+    parts = fixed_parts(bench.session, labels)
+    end_to_end, throughput = _measure_throughput(bench, repetitions)
+    rivals = {"end_to_end": end_to_end, "plain_end_to_end": plain_end_to_end_update(experiment, sample, device)}
+    adaboost_mm = _measure_adaboost_mm(bench, end_to_end, repetitions)
     rounds = range(len(bench.session.network.rounds))
-    blocks = [_measure_block(bench, block, references["end_to_end"], repetitions) for block in rounds]
-    again = interleaved(references, repetitions, device)
-    end_to_end = _measure_end_to_end(bench, timings, again)
-    depth = [_measure_depth(experiment, data, rounds, repetitions) for rounds in experiment.cost.depths]
-    paper_text = _measure_paper_text(experiment, data, repetitions) if experiment.model.reading == "released" else None
-    cost: dict[str, Any] = {
-        "schema": 1,
+    blocks = [_measure_block(bench, block, rivals, repetitions, len(labels)) for block in rounds]
+    paper_text = _measure_paper_text(experiment, sample, device) if experiment.model.reading == "released" else None
+    cost: Row = {
+        "schema": 2,
         "dataset": data.name,
         "official_data": data.official,
         "reading": experiment.model.reading,
         "auxiliary": experiment.boostresnet.auxiliary,
         "batch_size": experiment.optimizer.batch_size,
         "repetitions": repetitions,
+        "runtime": attrs.asdict(experiment.runtime),
         "hardware": describe_hardware(device),
         "versions": describe_versions(),
         "machine": machine_peaks(device),
-        "end_to_end": end_to_end,
+        "end_to_end": throughput,
+        "adaboost_mm": adaboost_mm,
         "blocks": blocks,
-        "depth": depth,
+        "depth": _measure_depths(experiment, sample, device),
         "paper_text": paper_text,
-        "checkpoint_ms": _checkpoint_milliseconds(bench.session),
     }
-    cost["whole_run"] = _whole_run(experiment, data, blocks, cost["checkpoint_ms"])
-    cost["ratios"] = _ratios(end_to_end, blocks, depth, cost["whole_run"])
-    if paper_text is not None:
-        cost["ratios"]["paper_text_cached_vs_e2e"] = _paper_text_ratio(paper_text)
+    sizes = {split: len(values) for split, values in data.labels.items()}
+    cost["whole_run"] = whole_run(experiment, evaluation, sizes, blocks, parts)
+    cost["peak_shares"] = peak_shares(cost)
+    cost["ratios"] = ratios(cost)
     write_json(results_root / data.name / "cost.json", cost)
     return cost
 
 
-def _measure_block(bench: Bench, block: int, end_to_end: Action, repetitions: int) -> dict[str, Any]:
-    actions = bench.block_actions(block) | {"end_to_end": end_to_end}
-    timings = interleaved(actions, repetitions, bench.device)
-    hypothesis = bench.hypotheses.hypothesis(block)
-    flops, traffic = arithmetic_and_traffic(actions["cached"])
-    trained = count_parameters(hypothesis)
-    frozen = sum(count_parameters(module) for module in bench.session.network.rounds[:block])
-    example = bench.features[slice(0, 1)]
-    batch = bench.features[slice(0, bench.experiment.evaluation.batch_size)]
-    evaluated = {"whole": lambda: _forward(hypothesis, batch), "block": lambda: _forward(hypothesis.block, batch)}
-    forward = interleaved(evaluated, 3, bench.device)
-    row = {
-        "block": block,
-        "module": bench.session.network.names[block],
-        **{f"{name}_ms": attrs.asdict(timing) for name, timing in timings.items()},
-        "cached_flops": flops,
-        "cached_bytes": traffic,
-        "memory": _memory(peak_allocation(actions["cached"], bench.device), trained, frozen=0),
-        "streaming_memory": _memory(peak_allocation(actions["augmented"], bench.device), trained, frozen),
-        "feature_bytes_per_example": example.numel() * _FLOAT,
-        "evaluation_ms_per_1000": round(forward["whole"].median * 1000 / len(batch), 4),
-        "advance_ms_per_1000": round(forward["block"].median * 1000 / len(batch), 4),
+def _measure_throughput(bench: Bench, repetitions: int) -> tuple[Action, Row]:
+    """The end-to-end update, and what there is to know of it: images per second beside a DataLoader's loop, arithmetic,
+    bytes and memory.
+    """
+    action, device = bench.end_to_end(), bench.device
+    loader = dataloader_update(bench.experiment, bench.data, device)
+    actions = {"end_to_end": action, "dataloader_loop": loader}
+    if bench.compiles:
+        actions["compiled_end_to_end"] = bench.end_to_end(compile="always")
+    long = {name: attrs.evolve(one, least=_LEAST_UPDATES, turn_seconds=_LEAST_SECONDS) for name, one in actions.items()}
+    timings = _timings(interleaved(long, repetitions, device))
+    batch = bench.experiment.optimizer.batch_size
+    flops, traffic = arithmetic_and_traffic(action)
+    network = bench.session.network
+    return action, {
+        **timings,
+        "images_per_second": round(1e3 * batch / timings["end_to_end_ms"]["median"], 1),
+        "dataloader_images_per_second": round(1e3 * batch / timings["dataloader_loop_ms"]["median"], 1),
+        "flops": flops,
+        "bytes": traffic,
+        "memory": bench.memory(action, network, module_bytes(network)),
     }
-    bench.freeze(block)
+
+
+def _measure_adaboost_mm(bench: Bench, end_to_end: Action, repetitions: int) -> Row:
+    """An update of a weak learner, which is the same in every round; its memory with all weak learners there."""
+    action, learner = bench.adaboost_mm()
+    timings = interleaved({"update": action, "end_to_end": end_to_end}, repetitions, bench.device)
+    flops, traffic = arithmetic_and_traffic(action)
+    network = bench.session.network
+    weights = module_bytes(network) + len(network.rounds) * module_bytes(learner)
+    memory = bench.memory(action, learner, weights)
+    return {**_timings(timings), "flops": flops, "bytes": traffic, "memory": memory}
+
+
+def _measure_block(bench: Bench, block: int, rivals: dict[str, Action], repetitions: int, examples: int) -> Row:
+    cached, augmented = (bench.block_update(block, augmented=augmented) for augmented in (False, True))
+    as_released = bench.as_released(block)
+    actions = {"cached": cached, "augmented": augmented, "as_released": as_released, **rivals}
+    if bench.compiles and bench.opens_a_stage(block):
+        actions["compiled"] = bench.block_update(block, augmented=False, compile="always")
+    timings = _timings(interleaved(actions, repetitions, bench.device))
+    hypothesis, network = bench.hypothesis(block), bench.session.network
+    cached_flops, cached_bytes = arithmetic_and_traffic(cached)
+    augmented_flops, augmented_bytes = arithmetic_and_traffic(augmented)
+    row: Row = {
+        "block": block,
+        "module": network.names[block],
+        **timings,
+        "cached_flops": cached_flops,
+        "cached_bytes": cached_bytes,
+        "augmented_flops": augmented_flops,
+        "augmented_bytes": augmented_bytes,
+        "memory": bench.memory(cached, hypothesis),
+        "streaming_memory": bench.memory(augmented, hypothesis),
+        "as_released_memory": bench.memory(as_released, hypothesis, module_bytes(network)),
+        "stored_features": {
+            "bytes": bench.stored_bytes(examples),
+            "saved_ms": round(timings["augmented_ms"]["median"] - timings["cached_ms"]["median"], 4),
+        },
+        "evaluation_ms_per_1000": _evaluation_milliseconds(bench, block),
+    }
+    row["advance_ms_per_1000"] = round(1e6 * bench.freeze(block) / len(bench.features), 4)
     return row
 
 
-@torch.no_grad()
-def _forward(model: nn.Module, batch: torch.Tensor) -> None:
-    model.eval()
-    model(batch)
-    model.train()
+def _evaluation_milliseconds(bench: Bench, block: int) -> float:
+    """Of 1,000 images, from the outputs of the block before to logits."""
+    hypothesis = bench.hypothesis(block)
+    batch = bench.features[slice(0, bench.experiment.evaluation.batch_size)]
+
+    @torch.no_grad()
+    def forward() -> None:
+        hypothesis.eval()
+        hypothesis(batch)
+        hypothesis.train()
+
+    taken = interleaved({"forward": Action.of(forward)}, _EVALUATIONS, bench.device)["forward"]
+    return round(statistics.median(taken) * 1000 / len(batch), 4)
 
 
-def _memory(traced: int, trained: int, frozen: int) -> dict[str, int]:
-    """Bytes of an update: what it allocates on the way (activations, gradients), and what lies there all the time."""
-    state = trained * _FLOAT * _ADAM_STATE
-    weights = (trained + frozen) * _FLOAT
-    total = traced + state + weights
-    return {"activations_and_gradients": traced, "optimiser": state, "weights": weights, "total": total}
+def _check_depths(experiment: Experiment) -> None:
+    least = 3 + _stems(experiment)
+    if min(experiment.cost.depths) < least:
+        wrong = min(experiment.cost.depths)
+        raise ConfigError(f"cost.depths must be at least {least} for {experiment.model.reading}, got {wrong}")
 
 
-def _measure_end_to_end(bench: Bench, timings: dict[str, Timing], again: dict[str, Timing]) -> dict[str, Any]:
-    action = bench.end_to_end()
-    flops, traffic = arithmetic_and_traffic(action)
-    batch = bench.experiment.optimizer.batch_size
-    parameters = count_parameters(bench.session.network)
-    # One of the two passes for all, so that what is divided was timed in the same turns.
-    best = min(timings, again, key=lambda timed: timed["end_to_end"].median)
-    return {
-        **{f"{name}_ms": attrs.asdict(timing) for name, timing in best.items()},
-        "images_per_second": round(1e3 * batch / best["end_to_end"].median, 1),
-        "dataloader_images_per_second": round(1e3 * batch / best["dataloader_loop"].median, 1),
-        "flops": flops,
-        "bytes": traffic,
-        "memory": _memory(peak_allocation(action, bench.device), parameters, frozen=0),
+def _stems(experiment: Experiment) -> int:
+    return 0 if experiment.model.reading == "mlp" else 1
+
+
+def _measure_depths(experiment: Experiment, data: PreparedDataset, device: torch.device) -> list[Row]:
+    """Networks of so many modules: their end-to-end updates, and the stored-prefix updates of their second modules.
+
+    The first module has the same weights at every depth, so that all draw from the same stored outputs.
+    """
+    benches: dict[int, Bench] = {}
+    for rounds in experiment.cost.depths:
+        model = attrs.evolve(experiment.model, blocks=rounds - _stems(experiment))
+        first = next(iter(benches.values()), None)
+        features = None if first is None else first.features
+        benches[rounds] = Bench(attrs.evolve(experiment, model=model), data, device, features)
+        if first is None:
+            benches[rounds].freeze(0)
+        else:
+            benches[rounds].prefix.freeze(benches[rounds].session.network.rounds[0])
+    cached = {rounds: bench.block_update(1, augmented=False) for rounds, bench in benches.items()}
+    whole = {rounds: bench.end_to_end() for rounds, bench in benches.items()}
+    taken = {
+        name: interleaved(
+            {str(rounds): action for rounds, action in actions.items()}, experiment.cost.repetitions, device
+        )
+        for name, actions in (("cached_ms", cached), ("end_to_end_ms", whole))
     }
+    rows = []
+    for rounds, bench in benches.items():
+        network = bench.session.network
+        rows.append(
+            {
+                "rounds": rounds,
+                **{name: summary(one[str(rounds)]) for name, one in taken.items()},
+                "cached_memory": bench.memory(cached[rounds], bench.hypothesis(1)),
+                "end_to_end_memory": bench.memory(whole[rounds], network, module_bytes(network)),
+            }
+        )
+    return rows
 
 
-def _measure_depth(experiment: Experiment, data: PreparedDataset, rounds: int, repetitions: int) -> dict[str, Any]:
-    """A network of `rounds` modules: its end-to-end update, and the cached update of its second module."""
-    stem = 0 if experiment.model.reading == "mlp" else 1
-    if rounds < 3 + stem:
-        raise ConfigError(f"cost.depths must be at least {3 + stem} for {experiment.model.reading}, got {rounds}")
-    deep = attrs.evolve(experiment, model=attrs.evolve(experiment.model, blocks=rounds - stem))
-    bench = Bench(deep, data)
-    bench.freeze(0)
-    cached = bench.update(bench.hypotheses.hypothesis(1), nn.CrossEntropyLoss(), bench.batches(augmented=False))
-    end_to_end = bench.end_to_end()
-    timings = interleaved({"cached": cached, "end_to_end": end_to_end}, repetitions, bench.device)
-    whole, part = count_parameters(bench.session.network), count_parameters(bench.hypotheses.hypothesis(1))
-    return {
-        "rounds": rounds,
-        "cached_ms": attrs.asdict(timings["cached"]),
-        "end_to_end_ms": attrs.asdict(timings["end_to_end"]),
-        "cached_memory": _memory(peak_allocation(cached, bench.device), part, frozen=0),
-        "end_to_end_memory": _memory(peak_allocation(end_to_end, bench.device), whole, frozen=0),
-    }
-
-
-def _measure_paper_text(experiment: Experiment, data: PreparedDataset, repetitions: int) -> dict[str, Any]:
+def _measure_paper_text(experiment: Experiment, data: PreparedDataset, device: torch.device) -> Row:
     """The paper-text reading with as many residual blocks as there are rounds [P: 25] and its linear auxiliary
     classifier: the stem, and the first block, which stands for all others since they are alike.
     """
+    blocks = experiment.model.blocks + 1
     text = attrs.evolve(
         experiment,
-        model=attrs.evolve(
-            experiment.model, reading="paper-text", blocks=experiment.model.blocks + 1, width=_PAPER_TEXT_WIDTH
-        ),
+        model=attrs.evolve(experiment.model, reading="paper-text", blocks=blocks, width=_PAPER_TEXT_WIDTH),
         boostresnet=attrs.evolve(experiment.boostresnet, auxiliary="linear"),
     )
-    bench = Bench(text, data)
+    bench = Bench(text, data, device)
     end_to_end, measured = bench.end_to_end(), {}
     for block, part in enumerate(("stem", "block")):
-        update = bench.update(bench.hypotheses.hypothesis(block), nn.CrossEntropyLoss(), bench.batches(augmented=False))
-        timings = interleaved({"cached": update, "end_to_end": end_to_end}, repetitions, bench.device)
-        measured[part] = {f"{name}_ms": attrs.asdict(timing) for name, timing in timings.items()}
+        actions = {"cached": bench.block_update(block, augmented=False), "end_to_end": end_to_end}
+        measured[part] = _timings(interleaved(actions, experiment.cost.repetitions, device))
         bench.freeze(block)
     return {"rounds": len(bench.session.network.rounds), **measured}
 
 
-def _paper_text_ratio(measured: dict[str, Any]) -> float:
+def _timings(taken: dict[str, list[float]]) -> Row:
+    return {f"{name}_ms": summary(milliseconds) for name, milliseconds in taken.items()}
+
+
+def ratios(cost: Row) -> dict[str, float]:
+    """What the targets and the claims are about; every quotient is of medians from the same turns, or of their means
+    over the blocks.
+    """
+    end_to_end, blocks, depth = cost["end_to_end"], cost["blocks"], cost["depth"]
+    ours, plain = _mean(blocks, "end_to_end"), _mean(blocks, "plain_end_to_end")
+    cached, augmented = _mean(blocks, "cached"), _mean(blocks, "augmented")
+    found = {
+        "boostresnet_cached_vs_e2e": ours / cached,
+        "boostresnet_cached_vs_plain_e2e": plain / cached,
+        "boostresnet_augmented_vs_e2e": ours / augmented,
+        "boostresnet_augmented_vs_plain_e2e": plain / augmented,
+        "boostresnet_cached_vs_as_released": _mean(blocks, "as_released") / cached,
+        "e2e_vs_dataloader_loop": end_to_end["dataloader_loop_ms"]["median"] / end_to_end["end_to_end_ms"]["median"],
+        "peak_memory_e2e_vs_boostresnet": end_to_end["memory"]["total"]
+        / max(block["streaming_memory"]["total"] for block in blocks),
+        "logging_share": overhead_share(cost["whole_run"]),
+    }
+    if len(depth) > 1:
+        first, last = depth[0], depth[-1]
+        name = f"update_time_T{last['rounds']}_vs_T{first['rounds']}_cached"
+        found[name] = last["cached_ms"]["median"] / first["cached_ms"]["median"]
+    if cost["paper_text"] is not None:
+        found["paper_text_cached_vs_e2e"] = _paper_text_ratio(cost["paper_text"])
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def _paper_text_ratio(measured: Row) -> float:
     """End-to-end update against one on stored prefix outputs, both as means over the rounds' turns."""
     stem, block, blocks = measured["stem"], measured["block"], measured["rounds"] - 1
     end_to_end, cached = (
         stem[name]["median"] + blocks * block[name]["median"] for name in ("end_to_end_ms", "cached_ms")
     )
-    return round(float(end_to_end / cached), 3)
+    return float(end_to_end / cached)
 
 
-def _checkpoint_milliseconds(session: Session) -> float:
-    """What it takes to save BoostResNet's state at the start of a round, Adam's moments not yet among it; the best of
-    three.
+def peak_shares(cost: Row) -> dict[str, dict[str, float]]:
+    """Fractions of the machine's matrix and copy peaks, over all blocks' updates and end to end. That of the copy peak
+    can be above 1: it counts bytes as if nothing stayed in cache.
     """
-    classes, params = session.network.head.linear.out_features, session.experiment.boostresnet
-    seconds = []
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoints = Checkpoints(Path(folder), session.experiment.checkpoint)
-        session = attrs.evolve(session, checkpoints=checkpoints)
-        trainer = BoostResNetTrainer(session, MulticlassAlgorithm(session.train.labels, classes, params))
-        for updates in range(3):
-            start = time.perf_counter()
-            checkpoints.visit(updates, trainer.snapshot, end_of_block=True)
-            seconds.append(time.perf_counter() - start)
-    return round(1e3 * min(seconds), 3)
-
-
-def _whole_run(
-    experiment: Experiment, data: PreparedDataset, blocks: list[dict[str, Any]], checkpoint_ms: float
-) -> dict[str, Any]:
-    """Seconds of a BoostResNet run of full length (budget 1) by `record.PHASES`, put together from the measured parts,
-    with the curves that `evaluation` asks for. Telling MLflow goes on in a thread of its own and is not counted.
-    """
-    params, evaluation, updates = (
-        experiment.boostresnet,
-        experiment.evaluation,
-        experiment.boostresnet.updates_per_block,
-    )
-    train = len(data.labels["train"])
-    checks, points = math.ceil(updates / params.check_interval), math.ceil(updates / evaluation.interval)
-    saves = 1 + updates // experiment.checkpoint.updates
-    held_out = [len(data.labels[name]) for name in ("validation", "test")[: 1 + evaluation.test_curve]]
-    curve = min(evaluation.train_samples, train) + sum(min(evaluation.held_out_samples, size) for size in held_out)
-    kind = "augmented" if experiment.augmentation.active else "cached"
-    parts = {"update": 0.0, "prefix": 0.0, "check": 0.0, "evaluation": 0.0, "checkpoint": 0.0}
-    for block in blocks:
-        per_image = block["evaluation_ms_per_1000"] / 1e6
-        parts["update"] += updates * block[f"{kind}_ms"]["median"] / 1e3
-        parts["prefix"] += (train + curve) * block["advance_ms_per_1000"] / 1e6
-        parts["check"] += checks * train * per_image
-        parts["evaluation"] += points * curve * per_image
-        parts["checkpoint"] += saves * checkpoint_ms / 1e3
-    return {"batches": kind, "updates": updates, "seconds": {name: round(value, 3) for name, value in parts.items()}}
-
-
-def _ratios(
-    end_to_end: dict[str, Any], blocks: list[dict[str, Any]], depth: list[dict[str, Any]], run: dict[str, Any]
-) -> dict[str, float]:
-    def mean(name: str) -> float:
-        return statistics.fmean(block[f"{name}_ms"]["median"] for block in blocks)
-
-    ours = mean("end_to_end")
-    plain = ours * end_to_end["plain_end_to_end_ms"]["median"] / end_to_end["end_to_end_ms"]["median"]
-    streaming = max(block["streaming_memory"]["total"] for block in blocks)
-    seconds = run["seconds"]
-    ratios = {
-        "boostresnet_cached_vs_e2e": ours / mean("cached"),
-        "boostresnet_cached_vs_plain_e2e": plain / mean("cached"),
-        "boostresnet_augmented_vs_e2e": ours / mean("augmented"),
-        "boostresnet_augmented_vs_plain_e2e": plain / mean("augmented"),
-        "boostresnet_cached_vs_as_released": mean("as_released") / mean("cached"),
-        "e2e_vs_dataloader_loop": end_to_end["images_per_second"] / end_to_end["dataloader_images_per_second"],
-        "peak_memory_e2e_vs_boostresnet": end_to_end["memory"]["total"] / streaming,
-        "logging_share": sum(seconds[part] for part in ("check", "evaluation", "checkpoint")) / sum(seconds.values()),
+    blocks, end_to_end, machine = cost["blocks"], cost["end_to_end"], cost["machine"]
+    work = {
+        "cached": [statistics.fmean(block[f"cached_{what}"] for block in blocks) for what in ("flops", "bytes")],
+        "augmented": [statistics.fmean(block[f"augmented_{what}"] for block in blocks) for what in ("flops", "bytes")],
+        "end_to_end": [end_to_end["flops"], end_to_end["bytes"]],
     }
-    if len(depth) > 1:
-        first, last = depth[0], depth[-1]
-        name = f"update_time_T{last['rounds']}_vs_T{first['rounds']}_cached"
-        ratios[name] = last["cached_ms"]["median"] / first["cached_ms"]["median"]
-    return {name: round(value, 3) for name, value in ratios.items()}
+    return {
+        name: {
+            "matrix": round(flops / _mean(blocks, name) / machine["matrix_gflops"] / 1e6, 4),
+            "copy": round(traffic / _mean(blocks, name) / machine["copy_gb_per_s"] / 1e6, 4),
+        }
+        for name, (flops, traffic) in work.items()
+    }
+
+
+def _mean(blocks: list[Row], name: str) -> float:
+    return statistics.fmean(block[f"{name}_ms"]["median"] for block in blocks)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import attrs
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
@@ -19,6 +20,10 @@ from replication.models.hypothesis import HypothesisFactory
 
 Draw = Callable[[], tuple[Tensor, Tensor]]
 
+_WORKERS, _PREFETCHED = 2, 2  # batches that each worker makes ahead
+_IN_FLIGHT = _WORKERS * _PREFETCHED
+_ENDLESS = 10**6
+
 
 def plain_end_to_end_update(experiment: Experiment, data: PreparedDataset, device: torch.device) -> Action:
     """One end-to-end update as most would write it first: eager, contiguous, unfused, on a batch that lies ready."""
@@ -28,15 +33,25 @@ def plain_end_to_end_update(experiment: Experiment, data: PreparedDataset, devic
 
 
 def dataloader_update(experiment: Experiment, data: PreparedDataset, device: torch.device) -> Action:
-    """The same with batches from a DataLoader with two workers and torchvision's transforms of PIL images."""
+    """The same with batches from a DataLoader with two workers and torchvision's transforms of PIL images.
+
+    The workers live in its own turns alone, or they would make batches at the expense of what is timed next. A turn's
+    clock starts when as many updates are done as batches are made ahead: from there on the loop waits for its data, or
+    does not, as in a long run.
+    """
     network = _network(experiment, data, device)
-    batches = _dataloader_batches(experiment, data)
+    batches: list[Iterator[Any]] = []
 
     def draw() -> tuple[Tensor, Tensor]:
-        images, labels = next(batches)
+        images, labels = next(batches[0])
         return images.to(device), labels.to(device)
 
-    return _plain_update(network, list(network.parameters()), experiment, draw)
+    def prepare() -> None:
+        batches.append(iter(_loader(experiment, data)))
+        update.repeat(_IN_FLIGHT)
+
+    update = _plain_update(network, list(network.parameters()), experiment, draw)
+    return attrs.evolve(update, prepare=prepare, finish=batches.clear)
 
 
 def as_released_update(experiment: Experiment, data: PreparedDataset, block: int, device: torch.device) -> Action:
@@ -53,14 +68,14 @@ def as_released_update(experiment: Experiment, data: PreparedDataset, block: int
         whole.insert(0, nn.Flatten())
     update = _plain_update(whole, list(hypothesis.parameters()), experiment, lambda: batch)
 
-    def action() -> None:
-        update()
+    def once() -> None:
+        update.repeat(1)
         for module in prefix:
             module.zero_grad(set_to_none=True)
         with torch.no_grad():
             whole(batch[0])
 
-    return action
+    return Action.of(once, network.parameters())
 
 
 def _network(experiment: Experiment, data: PreparedDataset, device: torch.device) -> ResNet:
@@ -76,7 +91,7 @@ def _plain_update(model: nn.Module, parameters: list[nn.Parameter], experiment: 
     params = experiment.optimizer
     optimizer = torch.optim.Adam(parameters, lr=params.learning_rate)
 
-    def action() -> None:
+    def once() -> None:
         model.train()
         inputs, labels = draw()
         optimizer.zero_grad()
@@ -85,7 +100,7 @@ def _plain_update(model: nn.Module, parameters: list[nn.Parameter], experiment: 
             nn.utils.clip_grad_value_(parameters, params.gradient_clamp)
         optimizer.step()
 
-    return action
+    return Action.of(once, parameters)
 
 
 class _PILDataset(Dataset[tuple[Tensor, int]]):
@@ -105,10 +120,8 @@ class _PILDataset(Dataset[tuple[Tensor, int]]):
         return self._transform(self._images[index]), int(self._labels[index])
 
 
-def _dataloader_batches(experiment: Experiment, data: PreparedDataset) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end, drawn with replacement, from two workers."""
+def _loader(experiment: Experiment, data: PreparedDataset) -> DataLoader[tuple[Tensor, int]]:
+    """Batches without end, drawn with replacement."""
     dataset, size = _PILDataset(experiment, data), experiment.optimizer.batch_size
-    while True:
-        sampler = RandomSampler(dataset, replacement=True, num_samples=100 * size)
-        loader = DataLoader(dataset, batch_size=size, sampler=sampler, num_workers=2, pin_memory=False)
-        yield from itertools.islice(loader, 100)
+    sampler = RandomSampler(dataset, replacement=True, num_samples=_ENDLESS * size)
+    return DataLoader(dataset, size, sampler=sampler, num_workers=_WORKERS, prefetch_factor=_PREFETCHED)

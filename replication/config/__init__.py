@@ -1,6 +1,12 @@
 """params.yaml as frozen, validated, typed objects: `schema` says what there is, `reading` reads and checks it."""
 
-from replication.config.reading import experiment_from_dict, load_experiment, load_lists, load_variants
+from replication.config.reading import (
+    experiment_from_dict,
+    load_defaults,
+    load_experiment,
+    load_lists,
+    load_variants,
+)
 from replication.config.schema import (
     ABLATED,
     AUXILIARIES,
@@ -62,6 +68,7 @@ __all__ = [
     "StockLibraryParams",
     "Variant",
     "experiment_from_dict",
+    "load_defaults",
     "load_experiment",
     "load_lists",
     "load_variants",

@@ -41,6 +41,15 @@ def load_experiment(dataset: str, path: Path = Path("params.yaml")) -> Experimen
     return experiment_from_dict(_values(dataset, path), str(path))
 
 
+def load_defaults(dataset: str, path: Path = Path("params.yaml")) -> Experiment:
+    """The same without `experiments.DATASET`: what every dataset starts from.
+
+    Raises:
+        ConfigError: as in `load_experiment`.
+    """
+    return _defaults(dataset, path, _read(path))
+
+
 def load_variants(dataset: str, path: Path = Path("params.yaml")) -> tuple[Variant, ...]:
     """The variants of `ablations` that differ from the experiment of this dataset, in their order.
 
@@ -97,9 +106,15 @@ def _values(dataset: str, path: Path) -> dict[str, Any]:
     for section in COMMON:
         if section in defaults or section in overrides:
             raise ConfigError(f"{path}: '{section}' is the same for every dataset; set it at the top level")
-    experiment_from_dict({"dataset": dataset, **defaults, **common}, f"{path}: defaults")
+    _defaults(dataset, path, document)
     merged = _merge(defaults, overrides, f"experiments.{dataset}")
     return {"dataset": dataset, **merged, **common}
+
+
+def _defaults(dataset: str, path: Path, document: Mapping[str, Any]) -> Experiment:
+    common = {section: document[section] for section in COMMON}
+    defaults = _mapping(document["defaults"], "defaults")
+    return experiment_from_dict({"dataset": dataset, **defaults, **common}, f"{path}: defaults")
 
 
 def experiment_from_dict(values: Mapping[str, Any], origin: str = "parameters") -> Experiment:

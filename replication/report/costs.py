@@ -12,7 +12,7 @@ from replication.report.fields import Fields, read_object
 from replication.report.formats import quantity
 from replication.report.labels import NOT_MEASURED
 
-SCHEMA = 1
+SCHEMA = 2
 #: The dataset that the targets of speed and memory were set for.
 TARGETS_OF = "cifar10"
 
@@ -28,7 +28,11 @@ class Spread:
 
 @attrs.frozen
 class BlockCost:
-    """One update of one block in every way, and the bytes of the cheapest and of the one with augmentation."""
+    """One update of one block in every way, end-to-end updates timed beside it, and bytes.
+
+    Attributes:
+        stored_features: bytes that the block's inputs take for the whole training split; None where none are stored.
+    """
 
     block: int
     module: str
@@ -36,8 +40,11 @@ class BlockCost:
     augmented: Spread
     as_released: Spread
     end_to_end: Spread
+    plain_end_to_end: Spread
     memory: int
     streaming_memory: int
+    as_released_memory: int
+    stored_features: int | None
 
 
 @attrs.frozen
@@ -52,8 +59,21 @@ class DepthCost:
 
 
 @attrs.frozen
+class Share:
+    """Fractions of what the machine reaches in a large matrix product, and in a large copy."""
+
+    matrix: float
+    copy: float
+
+
+@attrs.frozen
 class Cost:
-    """One dataset's measurement."""
+    """One dataset's measurement.
+
+    Attributes:
+        end_to_end: mean and range of the medians beside each block; `plain_end_to_end` likewise.
+        peak_shares: by "cached", "augmented" and "end_to_end".
+    """
 
     dataset: str
     official: bool
@@ -66,9 +86,11 @@ class Cost:
     end_to_end: Spread
     plain_end_to_end: Spread
     end_to_end_memory: int
+    adaboost_mm: Spread
+    adaboost_mm_memory: int
     matrix_gflops: float
     copy_gb_per_s: float
-    end_to_end_gflops: float
+    peak_shares: dict[str, Share]
     blocks: tuple[BlockCost, ...]
     depths: tuple[DepthCost, ...]
     batches: str
@@ -138,7 +160,12 @@ def targets(cost: Cost | None) -> list[Target]:
         _ratio(cost, "peak memory, end to end against BoostResNet", "peak_memory_e2e_vs_boostresnet", 8),
         _ratio(cost, "stored-prefix update at T = 49 against T = 9", "update_time_T49_vs_T9_cached", 1.1, at_most=True),
         _ratio(
-            cost, "checks, evaluation, checkpoints: share of a run", "logging_share", 0.08, at_most=True, percent=True
+            cost,
+            "checks, evaluation, logging, checkpoints: share of a run",
+            "logging_share",
+            0.08,
+            at_most=True,
+            percent=True,
         ),
     ]
     return rows + _gpu_targets(cost)
@@ -175,8 +202,11 @@ def _limit(quantity: str, value: float | None, target: float, unit: str) -> Targ
 
 def _cost(fields: Fields) -> Cost:
     end_to_end, machine = fields.section("end_to_end"), fields.section("machine")
-    run = fields.section("whole_run")
+    run, adaboost_mm = fields.section("whole_run"), fields.section("adaboost_mm")
     hardware = fields.section("hardware").as_text()
+    blocks = tuple(map(_block, _sections(fields, "blocks")))
+    if not blocks:
+        raise ResultsError(f"{fields.where}: blocks is empty")
     return Cost(
         dataset=fields.text("dataset"),
         official=fields.boolean("official_data"),
@@ -186,13 +216,15 @@ def _cost(fields: Fields) -> Cost:
         repetitions=fields.integer("repetitions"),
         device=hardware.get("device", "cpu"),
         hardware=hardware,
-        end_to_end=_spread(end_to_end, "end_to_end_ms"),
-        plain_end_to_end=_spread(end_to_end, "plain_end_to_end_ms"),
+        end_to_end=_over([block.end_to_end for block in blocks]),
+        plain_end_to_end=_over([block.plain_end_to_end for block in blocks]),
         end_to_end_memory=end_to_end.section("memory").integer("total"),
+        adaboost_mm=_spread(adaboost_mm, "update_ms"),
+        adaboost_mm_memory=adaboost_mm.section("memory").integer("total"),
         matrix_gflops=machine.number("matrix_gflops"),
         copy_gb_per_s=machine.number("copy_gb_per_s"),
-        end_to_end_gflops=end_to_end.number("flops") / 1e9,
-        blocks=tuple(map(_block, _sections(fields, "blocks"))),
+        peak_shares=_shares(fields.section("peak_shares")),
+        blocks=blocks,
         depths=tuple(map(_depth, _sections(fields, "depth"))),
         batches=run.text("batches"),
         seconds=_numbers(run.section("seconds")),
@@ -201,6 +233,7 @@ def _cost(fields: Fields) -> Cost:
 
 
 def _block(fields: Fields) -> BlockCost:
+    stored = fields.section("stored_features")
     return BlockCost(
         block=fields.integer("block"),
         module=fields.text("module"),
@@ -208,8 +241,11 @@ def _block(fields: Fields) -> BlockCost:
         augmented=_spread(fields, "augmented_ms"),
         as_released=_spread(fields, "as_released_ms"),
         end_to_end=_spread(fields, "end_to_end_ms"),
+        plain_end_to_end=_spread(fields, "plain_end_to_end_ms"),
         memory=fields.section("memory").integer("total"),
         streaming_memory=fields.section("streaming_memory").integer("total"),
+        as_released_memory=fields.section("as_released_memory").integer("total"),
+        stored_features=stored.optional(stored.integer, "bytes"),
     )
 
 
@@ -226,6 +262,17 @@ def _depth(fields: Fields) -> DepthCost:
 def _spread(fields: Fields, name: str) -> Spread:
     section = fields.section(name)
     return Spread(section.number("median"), section.number("low"), section.number("high"))
+
+
+def _over(spreads: list[Spread]) -> Spread:
+    """Mean and range of medians."""
+    medians = [spread.median for spread in spreads]
+    return Spread(float(np.mean(medians)), min(medians), max(medians))
+
+
+def _shares(fields: Fields) -> dict[str, Share]:
+    sections = {name: fields.section(name) for name in ("cached", "augmented", "end_to_end")}
+    return {name: Share(one.number("matrix"), one.number("copy")) for name, one in sections.items()}
 
 
 def _sections(fields: Fields, name: str) -> list[Fields]:

@@ -142,33 +142,42 @@ def rounds_numbers(results: DatasetResults) -> Numbers:
 
 
 def cost_numbers(cost: Cost | None) -> Numbers:
-    """`cost/NAME`: machine, milliseconds, ratios, fitted promise and the split of a whole run."""
+    """`cost/NAME`: machine, milliseconds, memory, ratios, fitted promise and the split of a whole run."""
     if cost is None:
         return {}
     blocks, rounds = cost.blocks, len(cost.blocks)
     cached = statistics.fmean(block.cached.median for block in blocks)
-    end_to_end = statistics.fmean(block.end_to_end.median for block in blocks)  # as the ratios have it
-    plain = end_to_end * cost.plain_end_to_end.median / cost.end_to_end.median
+    augmented = statistics.fmean(block.augmented.median for block in blocks)
     values = {
         "cost/machine": cost.machine,
         "cost/rounds": str(rounds),
         "cost/reading": cost.reading,
         "cost/batch_size": str(cost.batch_size),
         "cost/repetitions": str(cost.repetitions),
-        "cost/e2e_ms": _unit(end_to_end, "ms"),
-        "cost/plain_e2e_ms": _unit(plain, "ms"),
+        "cost/e2e_ms": _unit(cost.end_to_end.median, "ms"),
+        "cost/plain_e2e_ms": _unit(cost.plain_end_to_end.median, "ms"),
         "cost/cached_ms": _unit(cached, "ms"),
-        "cost/augmented_ms": _unit(statistics.fmean(block.augmented.median for block in blocks), "ms"),
+        "cost/augmented_ms": _unit(augmented, "ms"),
         "cost/as_released_ms": _unit(statistics.fmean(block.as_released.median for block in blocks), "ms"),
+        "cost/adaboost_mm_ms": _unit(cost.adaboost_mm.median, "ms"),
         "cost/e2e_memory": _mebibytes(cost.end_to_end_memory),
+        "cost/cached_memory": _mebibytes(max(block.memory for block in blocks)),
         "cost/streaming_memory": _mebibytes(max(block.streaming_memory for block in blocks)),
+        "cost/as_released_memory": _mebibytes(max(block.as_released_memory for block in blocks)),
+        "cost/adaboost_mm_memory": _mebibytes(cost.adaboost_mm_memory),
         "cost/matrix_gflops": significant(cost.matrix_gflops, ""),
         "cost/copy": significant(cost.copy_gb_per_s, ""),
-        "cost/e2e_share": _share(1e3 * cost.end_to_end_gflops / end_to_end / cost.matrix_gflops),
+        "cost/e2e_share": _share(cost.peak_shares["end_to_end"].matrix),
         "cost/batches": {"cached": "stored prefix outputs", "augmented": "exact augmentation"}.get(
             cost.batches, cost.batches
         ),
     }
+    for name, share in cost.peak_shares.items():
+        values |= {f"cost/peak/{name}/matrix": _share(share.matrix), f"cost/peak/{name}/copy": _share(share.copy)}
+    stored = [block.stored_features for block in blocks if block.stored_features is not None]
+    if stored:
+        values["cost/stored_memory"] = _mebibytes(max(stored))
+        values["cost/stored_saves_ms"] = _unit(augmented - cached, "ms")
     values |= {f"cost/ratio/{name}": significant(ratio, "") for name, ratio in cost.ratios.items()}
     for name, field in (("time", "boostresnet_cached_vs_e2e"), ("memory", "peak_memory_e2e_vs_boostresnet")):
         if field in cost.ratios:

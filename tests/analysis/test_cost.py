@@ -1,116 +1,127 @@
-"""Scales and stop-watches: allocations, arithmetic and ratios worked out by hand. No test looks at a speed."""
+"""What cost.json says, worked out by hand, and that a measurement is complete. No test looks at a speed."""
 
 from __future__ import annotations
 
 import attrs
 import pytest
 import torch
-from torch import nn
 
-from replication.analysis.cost import _ratios, _whole_run, measure_cost
-from replication.analysis.measure import AllocationTracer, arithmetic_and_traffic, interleaved, peak_allocation
+from replication.analysis import measure
+from replication.analysis.bench import Bench, module_bytes, sampled
+from replication.analysis.cost import measure_cost, peak_shares, ratios
+from replication.analysis.whole_run import OVERHEAD
+from replication.errors import ConfigError
 from replication.files import read_json
 
 CPU = torch.device("cpu")
 
 
-def test_peak_allocation_counts_what_lives_at_the_same_time():
-    def action() -> None:
-        first = torch.empty(1000)  # 4000 bytes
-        second = first + 1  # 8000 live: the peak
-        del first
-        third = second * 2  # 8000 again
-        third.view(10, 100).sum()  # a view allocates nothing, the sum four bytes
-
-    assert peak_allocation(action, CPU) == 8004
-    with AllocationTracer() as tracer:
-        action()
-    assert tracer.live == 0
+def _timing(value):
+    return {"median": value, "low": value, "high": value, "turns": 7}
 
 
-def test_peak_allocation_sees_gradients_and_saved_activations():
-    layer = nn.Linear(300, 200, bias=False)
-    inputs = torch.randn(50, 300)
-
-    def action() -> None:
-        layer.weight.grad = None
-        layer(inputs).relu().sum().backward()
-
-    gradient, activation = 200 * 300 * 4, 50 * 200 * 4
-    assert gradient + activation <= peak_allocation(action, CPU) <= gradient + 3 * activation + 64
-
-
-def test_arithmetic_of_a_linear_layer_by_hand():
-    layer = nn.Linear(30, 20)
-    inputs = torch.randn(10, 30)
-    with torch.no_grad():
-        flops, traffic = arithmetic_and_traffic(lambda: layer(inputs))
-    assert flops == 2 * 10 * 30 * 20
-    assert traffic == 4 * (10 * 30 + 30 * 20 + 20 + 10 * 20)
-
-
-def test_interleaved_takes_turns():
-    calls = []
-    timings = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, CPU)
-    assert calls == ["a", "b"] * 4  # once untimed, three times timed
-    assert timings["a"].low <= timings["a"].median <= timings["a"].high
-
-
-def test_ratios_by_hand():
-    def timing(value):
-        return {"median": value, "low": value, "high": value}
-
-    memory = {"total": 100}
+@pytest.fixture
+def cost():
+    """Two blocks of 1 and 3 ms."""
     blocks = [
-        {"cached_ms": timing(c), "augmented_ms": timing(2 * c), "as_released_ms": timing(10 * c),
-         "end_to_end_ms": timing(40.0), "streaming_memory": {"total": t}}
+        {"cached_ms": _timing(c), "augmented_ms": _timing(2 * c), "as_released_ms": _timing(10 * c),
+         "end_to_end_ms": _timing(40.0), "plain_end_to_end_ms": _timing(50.0 + 10 * c),
+         "cached_flops": 10**6, "cached_bytes": 10**5, "augmented_flops": 2 * 10**6, "augmented_bytes": 2 * 10**5,
+         "streaming_memory": {"total": t}}
         for c, t in ((1.0, 10), (3.0, 25))
     ]  # fmt: skip
-    end_to_end = {
-        "end_to_end_ms": timing(40.0), "plain_end_to_end_ms": timing(60.0), "images_per_second": 300.0,
-        "dataloader_images_per_second": 200.0, "memory": memory,
+    return {
+        "machine": {"matrix_gflops": 1.0, "copy_gb_per_s": 0.1},
+        "end_to_end": {
+            # Of other turns than those beside the blocks: only the DataLoader's loop is divided by it.
+            "end_to_end_ms": _timing(60.0), "dataloader_loop_ms": _timing(90.0), "memory": {"total": 100},
+            "flops": 2 * 10**7, "bytes": 10**6,
+        },
+        "blocks": blocks,
+        "depth": [{"rounds": 9, "cached_ms": _timing(2.0)}, {"rounds": 49, "cached_ms": _timing(2.1)}],
+        "paper_text": None,
+        "whole_run": {"seconds": {"update": 90.0, "prefix": 1.0, "check": 3.0, "evaluation": 4.5, "checkpoint": 1.0,
+                                  "logging": 0.5}},
     }  # fmt: skip
-    depth = [{"rounds": 9, "cached_ms": timing(2.0)}, {"rounds": 49, "cached_ms": timing(2.1)}]
-    run = {"seconds": {"update": 90.0, "prefix": 1.0, "check": 3.0, "evaluation": 5.0, "checkpoint": 1.0}}
-    assert _ratios(end_to_end, blocks, depth, run) == {
+
+
+def test_ratios_by_hand(cost):
+    expected = {
         "boostresnet_cached_vs_e2e": 20.0,
-        "boostresnet_cached_vs_plain_e2e": 30.0,
+        "boostresnet_cached_vs_plain_e2e": 35.0,
         "boostresnet_augmented_vs_e2e": 10.0,
-        "boostresnet_augmented_vs_plain_e2e": 15.0,
+        "boostresnet_augmented_vs_plain_e2e": 17.5,
         "boostresnet_cached_vs_as_released": 10.0,
         "e2e_vs_dataloader_loop": 1.5,
         "peak_memory_e2e_vs_boostresnet": 4.0,
         "logging_share": 0.09,
         "update_time_T49_vs_T9_cached": 1.05,
     }
+    assert ratios(cost) == expected
+    part = {"end_to_end_ms": _timing(30.0), "cached_ms": _timing(1.0)}
+    text = {"rounds": 3, "stem": part, "block": {"end_to_end_ms": _timing(33.0), "cached_ms": _timing(2.5)}}
+    assert ratios(cost | {"paper_text": text}) == expected | {"paper_text_cached_vs_e2e": 16.0}
 
 
-def test_the_whole_run_adds_up_its_parts(experiment, digits):
-    block = {
-        "evaluation_ms_per_1000": 100.0,
-        "advance_ms_per_1000": 50.0,
-        "cached_ms": {"median": 10.0},
-        "augmented_ms": {"median": 99.0},
+def test_shares_of_the_machines_peaks_by_hand(cost):
+    # A million operations in 2 ms are 0.5 GFLOP/s; 100,000 bytes in 2 ms 0.05 GB/s.
+    assert peak_shares(cost) == {
+        "cached": {"matrix": 0.5, "copy": 0.5},
+        "augmented": {"matrix": 0.5, "copy": 0.5},
+        "end_to_end": {"matrix": 0.5, "copy": 0.25},
     }
-    few = attrs.evolve(experiment, evaluation=attrs.evolve(experiment.evaluation, interval=2, held_out_samples=100))
-    run = _whole_run(few, digits, [block, block], checkpoint_ms=20.0)
-    # Two blocks of 6 updates of 10 ms, 2 checks of 1293 images, 3 points of 200 + 100 + 100 images, a checkpoint, and
-    # one pass over the training images and the curves'.
-    assert (run["batches"], run["updates"]) == ("cached", 6)
-    assert run["seconds"] == pytest.approx({
-        "update": 0.12, "prefix": 2 * 1693 * 5e-5, "check": 2 * 2 * 1293 * 1e-4, "evaluation": 2 * 3 * 400 * 1e-4,
-        "checkpoint": 0.04,
-    }, abs=1e-3)  # fmt: skip
+
+
+def test_the_whole_network_and_the_folded_prefix_are_on_the_device(experiment, digits):
+    bench = Bench(experiment, sampled(digits, 100), CPU)
+    network = bench.session.network
+    assert bench.weights() == module_bytes(network)
+    bench.freeze(0)
+    bench.freeze(1)
+    # Folded, a convolution has a bias of 4 channels and no batch norm: 36 weights in the stem, 144 in a block's two.
+    folded = 4 * ((36 + 4) + 2 * (144 + 4))
+    assert bench.weights() == module_bytes(network) + folded
+    plain = Bench(attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, fast=False)), digits, CPU)
+    plain.freeze(0)
+    assert plain.weights() == module_bytes(network), "the plain path applies the modules themselves"
+
+
+def test_stored_outputs_are_counted_in_the_precision_they_have(experiment, digits):
+    sizes = {}
+    for precision in ("float32", "float16"):
+        runtime = attrs.evolve(experiment.runtime, feature_precision=precision)
+        bench = Bench(attrs.evolve(experiment, runtime=runtime), sampled(digits, 100), CPU)
+        assert bench.stored_bytes(1293) is None, "the images themselves are not stored again"
+        bench.freeze(0)
+        sizes[precision] = bench.stored_bytes(1293)
+    assert sizes == {"float32": 1293 * 4 * 8 * 8 * 4, "float16": 1293 * 4 * 8 * 8 * 2}
+
+
+def test_an_update_of_adaboost_mm_trains_a_weak_learner_and_not_the_network(experiment, digits):
+    bench = Bench(experiment, sampled(digits, 100), CPU)
+    action, learner = bench.adaboost_mm()
+    network = {name: value.clone() for name, value in bench.session.network.state_dict().items()}
+    before = [parameter.detach().clone() for parameter in learner.parameters()]
+    action.repeat(1)
+    assert not any(torch.equal(old, new) for old, new in zip(before, learner.parameters(), strict=True))
+    assert all(torch.equal(network[name], value) for name, value in bench.session.network.state_dict().items())
+    memory = bench.memory(action, learner, weights=0)
+    parameters = sum(parameter.numel() for parameter in learner.parameters())
+    assert memory["optimiser"] == 8 * parameters
+    assert memory["activations_and_gradients"] > 4 * parameters
+
+
+def _shrunk(experiment, **changes):
+    return attrs.evolve(
+        experiment, cost=attrs.evolve(experiment.cost, repetitions=1, samples=100, depths=(4, 6)), **changes
+    )
 
 
 @pytest.mark.parametrize("reading", ["released", "mlp"])
-def test_a_measurement_of_a_small_network_is_complete(experiment, digits, tmp_path, reading):
-    small = attrs.evolve(
-        experiment,
-        model=attrs.evolve(experiment.model, reading=reading),
-        cost=attrs.evolve(experiment.cost, repetitions=1, samples=100, depths=(4, 6)),
-    )
-    cost = measure_cost(small, digits, tmp_path)
+def test_a_measurement_of_a_small_network_is_complete(experiment, digits, tmp_path, monkeypatch, reading):
+    monkeypatch.setattr(measure, "_MOST", 1)  # a turn is one update
+    small = _shrunk(experiment, model=attrs.evolve(experiment.model, reading=reading))
+    cost = measure_cost(small, experiment.evaluation, digits, tmp_path)
     assert read_json(tmp_path / "digits/cost.json") == cost
     expected = {
         "boostresnet_cached_vs_e2e", "boostresnet_cached_vs_plain_e2e", "boostresnet_augmented_vs_e2e",
@@ -118,7 +129,24 @@ def test_a_measurement_of_a_small_network_is_complete(experiment, digits, tmp_pa
         "peak_memory_e2e_vs_boostresnet", "logging_share", "update_time_T6_vs_T4_cached",
     }  # fmt: skip
     assert set(cost["ratios"]) == expected | ({"paper_text_cached_vs_e2e"} if reading == "released" else set())
-    # Memory is counted, not timed, so these must hold: depth costs end-to-end training memory, a cached update none.
+    assert cost["whole_run"]["overhead"] == list(OVERHEAD) and cost["runtime"]["threads"] == 1
+    assert not any("compiled_ms" in block for block in cost["blocks"])
+    # Memory is counted, not timed, so these must hold: depth costs end-to-end training memory, a cached update nothing
+    # but the weights that lie there.
     shallow, deep = cost["depth"]
     assert deep["end_to_end_memory"]["total"] > shallow["end_to_end_memory"]["total"]
-    assert deep["cached_memory"] == shallow["cached_memory"]
+    for part in ("activations_and_gradients", "optimiser"):
+        assert deep["cached_memory"][part] == shallow["cached_memory"][part]
+        assert deep["end_to_end_memory"][part] > shallow["end_to_end_memory"][part]
+    assert deep["cached_memory"]["weights"] > shallow["cached_memory"]["weights"]
+    last = cost["blocks"][-1]
+    assert last["stored_features"]["bytes"] > 0
+    # The released code keeps what the prefix needs for gradients that it throws away.
+    assert last["as_released_memory"]["total"] > last["memory"]["total"]
+
+
+def test_a_depth_that_no_network_has_is_refused_before_anything_is_measured(experiment, digits, tmp_path):
+    shallow = _shrunk(experiment)
+    shallow = attrs.evolve(shallow, cost=attrs.evolve(shallow.cost, depths=(9, 3)))
+    with pytest.raises(ConfigError, match=r"cost\.depths must be at least 4 for released, got 3"):
+        measure_cost(shallow, experiment.evaluation, digits, tmp_path)

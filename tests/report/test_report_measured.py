@@ -181,7 +181,7 @@ def test_targets_are_met_missed_or_not_measured(tmp_path: Path) -> None:
     assert (row.target, row.reached, row.met) == ("at least 20 times", "9.2 times", False)
     row = by_name["stored-prefix update at T = 49 against T = 9"]
     assert (row.target, row.reached, row.met) == ("at most 1.1 times", "1.02 times", True)
-    assert by_name["checks, evaluation, checkpoints: share of a run"].target == "at most 8 %"
+    assert by_name["checks, evaluation, logging, checkpoints: share of a run"].target == "at most 8 %"
     assert by_name["GPU: end-to-end update"].met is None
     assert all(row.met is None for row in targets(None))
     gpu = attrs.evolve(_cost(tmp_path), device="cuda:0")
@@ -203,6 +203,34 @@ def test_the_promise_is_fitted_to_end_to_end(tmp_path: Path) -> None:
     assert cost_numbers(all_but_all)["cost/share/update"] == "over 99.9\N{NO-BREAK SPACE}%"
     assert numbers["cost/time_over_rounds"] == "0.89"
     assert cost_numbers(None) == {}
+
+
+def test_numbers_of_cost(tmp_path: Path) -> None:
+    cost = _cost(tmp_path)
+    # Seven blocks, beside which end to end took 37, 38, ... 43 ms.
+    assert (cost.end_to_end.median, cost.end_to_end.low, cost.end_to_end.high) == (40.0, 37.0, 43.0)
+    space = "\N{NO-BREAK SPACE}"
+    expected = {
+        "cost/e2e_ms": f"40.0{space}ms", "cost/plain_e2e_ms": f"60.0{space}ms", "cost/cached_ms": f"6.50{space}ms",
+        "cost/augmented_ms": f"12.0{space}ms", "cost/stored_saves_ms": f"5.50{space}ms",
+        "cost/stored_memory": f"6.00{space}MiB", "cost/as_released_memory": f"5.00{space}MiB",
+        "cost/adaboost_mm_ms": f"12.0{space}ms", "cost/adaboost_mm_memory": f"3.00{space}MiB",
+        "cost/e2e_share": f"40{space}%", "cost/peak/cached/copy": f"25{space}%",
+    }  # fmt: skip
+    numbers = cost_numbers(cost)
+    assert {name: numbers[name] for name in expected} == expected
+    nothing_stored = [attrs.evolve(block, stored_features=None) for block in cost.blocks]
+    assert "cost/stored_memory" not in cost_numbers(attrs.evolve(cost, blocks=tuple(nothing_stored)))
+
+
+def test_a_cost_of_an_older_schema_is_to_be_measured_again(tmp_path: Path) -> None:
+    path = plant_cost(tmp_path)
+    edit_json(path, lambda value: value.update(schema=1))
+    with pytest.raises(ResultsError, match=r"schema must be 2, got 1; measure it again: python -m replication cost"):
+        load_cost("digits", tmp_path)
+    edit_json(path, lambda value: value.update(schema=2, blocks=[]))
+    with pytest.raises(ResultsError, match="blocks is empty; measure it again"):
+        load_cost("digits", tmp_path)
 
 
 def test_an_unofficial_copy_is_marked_with_the_cost_too(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 import pytest
 import torch
 
-from replication.config import ModelParams
+from replication.config import ModelParams, load_experiment
 from replication.datasets.loader import to_device_split
 from replication.errors import TrainingError
 from replication.models import build_network
@@ -14,6 +16,8 @@ from replication.models.folding import fold_batch_norms
 from replication.training.features import FrozenPrefix, SplitFeatures
 from replication.training.stores import make_store
 from replication.training.train import train
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -98,6 +102,37 @@ def test_a_disk_without_room_is_no_place(runtime, tmp_path, monkeypatch):
     monkeypatch.setattr("os.posix_fallocate", full)
     assert make_store(10, torch.zeros(7), limits, tmp_path) is None
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("split", "rows", "place", "gibibytes"),
+    [("train", 543_949, "disk", 33.2), ("validation", 60_439, "device", 3.69), ("test", 26_032, "device", 1.59)],
+)
+def test_svhn_with_extra_stays_out_of_memory(monkeypatch, tmp_path, split, rows, place, gibibytes):
+    """604,388 images for training, a tenth of them held out, at the first stage's 16 channels."""
+    runtime = attrs.evolve(load_experiment("svhn", ROOT / "params.yaml").runtime, device="cpu")
+    shape, row = (rows, 32, 32, 16), 16 * 32 * 32 * 4  # channels last; float32
+    mapped, allocated = [], []
+
+    def place_holder(kind: list[tuple[int, ...]], shape: tuple[int, ...]) -> torch.Tensor:
+        kind.append(shape)
+        return torch.zeros(1).expand(shape)  # the shape, and four bytes
+
+    def mapped_rows(shape: tuple[int, ...], dtype: torch.dtype, size: int, scratch: Path) -> torch.Tensor:
+        assert (dtype, size, scratch) == (torch.float32, rows * row, tmp_path)
+        return place_holder(mapped, shape)
+
+    def empty(shape: tuple[int, ...], **_options: object) -> torch.Tensor:
+        return place_holder(allocated, shape)
+
+    example = torch.zeros(16, 32, 32)
+    monkeypatch.setattr("replication.training.stores._mapped_rows", mapped_rows)
+    monkeypatch.setattr("torch.empty", empty)
+    store = make_store(rows, example, runtime, tmp_path)
+    monkeypatch.undo()
+    assert store is not None and (store.place, store.nbytes) == (place, rows * row)
+    assert store.nbytes / 2**30 == pytest.approx(gibibytes, rel=5e-3)
+    assert (mapped, allocated) == (([shape], []) if place == "disk" else ([], [shape]))
 
 
 def test_cached_views_are_marked_and_need_room(experiment, digits, tmp_path):

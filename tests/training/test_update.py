@@ -79,6 +79,30 @@ def test_a_compiled_module_takes_the_same_updates(experiment):
     torch.testing.assert_close(updated("always"), updated("never"), rtol=1e-4, atol=1e-5)
 
 
+def test_bfloat16_is_for_the_forward_pass_and_weights_stay_float32(experiment):
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randn(32, 3, 6, 6, generator=generator), torch.arange(32) % 4
+
+    def updated(precision: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(PlainBlock(3), nn.Flatten(), nn.Linear(108, 4))
+        runtime = attrs.evolve(experiment.runtime, precision=precision)
+        loop = UpdateLoop(model, nn.CrossEntropyLoss(), lambda: batch, OptimizerParams(0.001, None, 32), runtime)
+        loop.run(1)
+        moments = loop.snapshot().part("adam").tensors
+        means = {name: tensor for name, tensor in moments.items() if name.endswith("exp_avg")}
+        return {**means, **dict(model.named_parameters())}
+
+    exact, rounded = updated("float32"), updated("bfloat16")
+    assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in rounded.values())
+    # The first moment is a tenth of the gradient. Bfloat16 has eight bits: a few per cent at most, and never nothing.
+    gradients = [torch.cat([t.flatten() for n, t in one.items() if n.endswith("exp_avg")]) for one in (exact, rounded)]
+    difference = float((gradients[1] - gradients[0]).norm() / gradients[0].norm())
+    assert 1e-5 < difference < 0.03
+    weights = [torch.cat([t.detach().flatten() for n, t in one.items() if "exp" not in n]) for one in (exact, rounded)]
+    assert float((weights[1] - weights[0]).norm() / weights[0].norm()) < 0.03
+
+
 def test_streams_and_phases_of_one_seed_differ_and_are_stable():
     seeds = {(stream, phase): stream_seed(0, stream, phase) for stream in STREAMS for phase in (0, 1)}
     assert len(set(seeds.values())) == len(seeds)

@@ -23,7 +23,9 @@ def _caption(cost: Cost) -> str:
 
 
 def blocks_figure(cost: Cost) -> Figure:
-    """Milliseconds per update of each block in three ways, and of end-to-end training as horizontal lines."""
+    """Milliseconds per update of each block in three ways; of end-to-end training and of a weak learner of AdaBoost.MM
+    as horizontal lines.
+    """
     figure, (axes,) = new(WIDE, _caption(cost))
     ways: list[tuple[str, Callable[[Any], Spread], dict[str, Any]]] = [
         ("BoostResNet, the released code's way", lambda block: block.as_released, {"linestyle": ":", "marker": "P"}),
@@ -35,11 +37,12 @@ def blocks_figure(cost: Cost) -> Figure:
     for number, (label, of, look) in enumerate(ways):
         _draw(axes, x, [of(block) for block in cost.blocks], "boostresnet", hollow=number < 2, **look)
         handles.append(handle("boostresnet", label, **look, **({"mfc": "white"} if number < 2 else {})))
-    for label, spread, dash in (
-        ("end to end, plain loop", cost.plain_end_to_end, "--"),
-        ("end to end, ours", cost.end_to_end, "-"),
+    for label, spread, dash, method in (
+        ("AdaBoost.MM, a weak learner", cost.adaboost_mm, "-", "adaboost-mm"),
+        ("end to end, plain loop", cost.plain_end_to_end, "--", "e2e"),
+        ("end to end, ours", cost.end_to_end, "-", "e2e"),
     ):
-        colour = METHOD_STYLES["e2e"].colour
+        colour = METHOD_STYLES[method].colour
         axes.axhline(spread.median, color=colour, linestyle=dash, linewidth=1.1)
         axes.axhspan(spread.low, spread.high, color=colour, alpha=0.12, linewidth=0)
         handles.insert(0, Line2D([], [], color=colour, linestyle=dash, label=label))
