@@ -56,7 +56,7 @@ def prepare(
         ReplicationError: the file system refused.
     """
     if name not in COLLECTIONS:
-        raise DataError(f"unknown dataset '{name}'; choose one of {', '.join(COLLECTIONS)}")
+        raise DataError(f"unknown dataset {name!r:.60}; choose one of {', '.join(COLLECTIONS)}")
     out_path = out_path or Path("data/prepared") / f"{name}.safetensors"
     with exclusive(out_path.with_name(f".{out_path.name}.lock"), f"{out_path}", "prepared", DataError):
         files.remove_leftovers(out_path)
