@@ -146,10 +146,9 @@ def statistics(images: Images, scale: int) -> tuple[tuple[float, ...], tuple[flo
 def _read_archives(
     collection: Collection, params: DataParams, raw_dir: Path, mirror: str | None
 ) -> tuple[_Parts, tuple[Source, ...]]:
-    wanted = [part for part in collection.parts if part != "extra" or params.include_extra]
-    names = list(dict.fromkeys(name for part in wanted for name in collection.parts[part].archives))
     paths, sources = {}, {}
-    for name in names:  # all of them before the first is parsed: a missing one is known early
+    # All of them before the first is parsed: a missing one is known early.
+    for name in collection.archive_names(include_extra=params.include_extra):
         raw = fetch(collection.archive(name), raw_dir, allow_unofficial=params.allow_unofficial, mirror=mirror)
         paths[name], sources[name] = raw.path, raw.source
     check = _Checker(collection, sources)
