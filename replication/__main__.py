@@ -77,7 +77,7 @@ def train(
     experiment = _experiment(dataset, params, device)
     if method == "boostresnet-refined":
         read_description(run_folder(RUNS, dataset, "boostresnet", seed))  # before a run is announced that cannot start
-    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
     interruption.listen()
     if int(os.environ.get("RANK", "0")) > 0:  # beside the first of torchrun's processes, which speaks for all
         train_run(experiment, data, method, seed, RUNS)
@@ -95,7 +95,7 @@ def evaluate(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = 
     from replication.datasets import load_prepared
 
     experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
     metrics = evaluate_run(experiment, data, method, seed, RUNS, RESULTS)
     accuracies = ", ".join(f"{split} {metrics[f'{split}_accuracy']:.4f}" for split in ("train", "validation", "test"))
     print(f"{dataset} {method} seed {seed}: accuracy {accuracies}; {_copy(metrics['official_data'])}")
@@ -108,7 +108,7 @@ def analyse(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = P
     from replication.datasets import load_prepared
 
     experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
     analyse_run(experiment, data, method, seed, RUNS, RESULTS)
     print(f"wrote {RESULTS / dataset / method}/seed{seed}/analysis.json")
 
@@ -122,7 +122,7 @@ def depth(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> Non
     from replication.training import interruption
 
     experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
     interruption.listen()
     rows = measure_depth(experiment, data, load_lists(params).seeds, RUNS, RESULTS)
     print(f"wrote {RESULTS / dataset / 'depth.csv'}: {len(rows)} rows")
@@ -137,7 +137,7 @@ def ablate(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> No
     from replication.training import interruption
 
     experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
     interruption.listen()
     variants, seeds = load_variants(dataset, params), load_lists(params).seeds
     rows = measure_ablations(experiment, variants, data, seeds, RUNS, RESULTS)
@@ -162,7 +162,7 @@ def cost(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None
     from replication.datasets import load_prepared
 
     experiment = _experiment(dataset, params, device)
-    measured = measure_cost(experiment, load_prepared(PREPARED / f"{dataset}.safetensors"), RESULTS)
+    measured = measure_cost(experiment, load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data), RESULTS)
     for name, ratio in measured["ratios"].items():
         print(f"{name:40} {ratio:8.3f}")
 
