@@ -81,7 +81,7 @@ def train(
     target = run_folder(RUNS, dataset, method, seed)
     if (target / "run.json").is_file() and os.environ.get("RANK", "0") == "0":
         print(f"{target} holds a finished run, which this one replaces when it is done", flush=True)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
     interruption.listen()
     if int(os.environ.get("RANK", "0")) > 0:  # beside the first of torchrun's processes, which speaks for all
         train_run(experiment, data, method, seed, RUNS)
@@ -100,7 +100,7 @@ def evaluate(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = 
     from replication.datasets import load_prepared
 
     experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
     metrics = evaluate_run(experiment, data, method, seed, RUNS, RESULTS)
     accuracies = ", ".join(f"{split} {metrics[f'{split}_accuracy']:.4f}" for split in ("train", "validation", "test"))
     print(f"{dataset} {method} seed {seed}: accuracy {accuracies}; {_copy(metrics['official_data'])}")
@@ -113,7 +113,7 @@ def analyse(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = P
     from replication.datasets import load_prepared
 
     experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
     analyse_run(experiment, data, method, seed, RUNS, RESULTS)
     print(f"wrote {RESULTS / dataset / method}/seed{seed}/analysis.json")
 
@@ -127,7 +127,7 @@ def depth(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> Non
     from replication.training import interruption
 
     experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
     interruption.listen()
     rows = measure_depth(experiment, data, load_lists(params).seeds, RUNS, RESULTS)
     print(f"wrote {RESULTS / dataset / 'e2e' / 'depth.csv'}: {len(rows)} rows")
@@ -142,7 +142,7 @@ def ablate(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> No
     from replication.training import interruption
 
     experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors")
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
     interruption.listen()
     variants, seeds = load_variants(dataset, params), load_lists(params).seeds
     rows = measure_ablations(experiment, variants, data, seeds, RUNS, RESULTS)
@@ -171,7 +171,8 @@ def cost(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None
 
     experiment = _experiment(dataset, params, device)
     evaluation = load_defaults(dataset, params).evaluation
-    measured = measure_cost(experiment, evaluation, load_prepared(PREPARED / f"{dataset}.safetensors"), RESULTS)
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
+    measured = measure_cost(experiment, evaluation, data, RESULTS)
     for name, ratio in measured["ratios"].items():
         print(f"{name:40} {ratio:8.3f}")
 

@@ -63,6 +63,18 @@ def test_stages_out_of_order_say_what_to_run_first(workspace):
     assert_one_clear_line(answer, "runs/digits/boostresnet/seed0", "train it first")
 
 
+def test_data_of_another_name_or_of_other_parameters(workspace):
+    run("prepare", "digits", cwd=workspace)
+    prepared = workspace / "data/prepared"
+    shutil.copy(prepared / "digits.safetensors", prepared / "mnist.safetensors")
+    answer = run("train", "mnist", "e2e", "--no-track", cwd=workspace)
+    assert_one_clear_line(answer, "mnist.safetensors holds the data set 'digits'", "prepare mnist")
+    parameters = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(parameters.replace("validation_fraction: 0.1", "validation_fraction: 0.2"))
+    answer = run("train", "digits", "e2e", "--no-track", cwd=workspace)
+    assert_one_clear_line(answer, "data.validation_fraction", "prepare digits")
+
+
 def test_missing_parameters_and_wrong_device(workspace):
     assert_one_clear_line(run("prepare", "digits", "--params", "none.yaml", cwd=workspace), "none.yaml", code=2)
     run("prepare", "digits", cwd=workspace)

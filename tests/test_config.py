@@ -21,6 +21,7 @@ from replication.config import (
     load_lists,
     load_variants,
 )
+from replication.config.strict_yaml import load_strictly
 from replication.errors import ConfigError
 
 PARAMS = Path(__file__).resolve().parent.parent / "params.yaml"
@@ -85,6 +86,12 @@ def test_every_default_states_its_source(line):
         ("defaults.model.reading", "resnet", r"model\.reading must be one of released, paper-text, mlp, got 'resnet'"),
         ("defaults.model", 3, r"model: must be a section"),
         ("defaults.runtime.device", "gpu", r"runtime\.device must be auto, cpu, cuda or cuda:N"),
+        ("defaults.runtime.device", "cuda:99999999999999999999", r"runtime\.device must be auto, cpu, cuda or cuda:N"),
+        ("defaults.runtime.device", "cuda:\u0661", r"runtime\.device must be auto, cpu, cuda or cuda:N"),
+        ("defaults.runtime.device", "cuda:1\n", r"runtime\.device must be auto, cpu, cuda or cuda:N"),
+        ("depth.blocks", [1, 1], r"depth\.blocks must be different whole numbers from 1 to 1000, got \[1, 1\]"),
+        ("depth.blocks", [1, 1001], r"depth\.blocks must be different whole numbers from 1 to 1000"),
+        ("cost.depths", [9, 10**8], r"cost\.depths must be different whole numbers from 1 to 1000"),
         ("experiments.cifar100", {}, r"unknown dataset 'experiments\.cifar100'"),
         ("extra", {}, r"unknown section 'extra'"),
         ("cost.repetitions", 0, r"cost\.repetitions must be at least 1"),
@@ -113,6 +120,12 @@ def test_missing_keys_files_and_broken_yaml(tmp_path):
         load_experiment("digits", broken)
 
 
+METHODS_WITHOUT_E2E = {"from_scratch": ["boostresnet"], "refined": [], "all": ["boostresnet"], "analysed": ["e2e"]}
+ONLY_REFINED = {
+    "from_scratch": ["e2e"], "refined": ["boostresnet-refined"], "all": ["e2e", "boostresnet-refined"], "analysed": [],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
@@ -122,6 +135,13 @@ def test_missing_keys_files_and_broken_yaml(tmp_path):
         ("seeds", [0, -1], "-1 is no seed"),
         ("seeds", [True], "True is no seed"),
         ("seeds", [], "different whole numbers"),
+        ("datasets", [], "datasets is empty; name at least one of digits"),
+        ("methods.from_scratch", [], "from_scratch is empty"),
+        ("methods.from_scratch", ["boostresnet-refined"], "from_scratch: unknown name 'boostresnet-refined'"),
+        ("methods.refined", ["boostresnet"], "refined: unknown name 'boostresnet'; known are boostresnet-refined"),
+        ("methods.analysed", ["hist-gradient-boosting"], "analysed: unknown name 'hist-gradient-boosting'"),
+        ("methods", METHODS_WITHOUT_E2E, "analysed: 'e2e' is not in methods.all"),
+        ("methods", ONLY_REFINED, "refined starts from runs of boostresnet; add it to from_scratch"),
         ("methods.all", ["boostresnet"], "of from_scratch and refined together"),
         ("methods.some", [], "from_scratch, refined, all and analysed"),
     ],
@@ -129,6 +149,35 @@ def test_missing_keys_files_and_broken_yaml(tmp_path):
 def test_mistakes_in_the_lists(tmp_path, keys, value, message):
     with pytest.raises(ConfigError, match=message):
         load_lists(write(tmp_path, changed(keys, value)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    budget: 0.005", "    budget: 0.005\n    budget: 7.0", r"line \d+: 'budget' is there twice; leave one"),
+        ("\ncost:", "\ncheckpoint: {updates: 3, minutes: 1.0}\ncost:", r"line \d+: 'checkpoint' is there twice"),
+        ("minutes: 10.0", "minutes: 1:30", r"'minutes': '1:30' is no decimal number to YAML; write it without"),
+        ("minutes: 10.0", "minutes: 1:30.5", r"'minutes': '1:30\.5' is no decimal number"),
+        ("updates: 1000 ", "updates: 010 ", r"'updates': '010' is no decimal number"),
+        ("seeds: [0, 1, 2]", "seeds: [0, 010]", r"line \d+: 'seeds': '010' is no decimal number"),
+    ],
+)
+def test_yaml_that_says_something_else_than_it_looks_like(tmp_path, old, new, message):
+    path, text = tmp_path / "params.yaml", PARAMS.read_text()
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_experiment("digits", path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_key_in_different_sections_and_a_quoted_time_are_no_mistakes():
+    assert load_strictly("a: {b: 0, c: '1:30'}\nd: {b: 10}") == {"a": {"b": 0, "c": "1:30"}, "d": {"b": 10}}
+
+
+def test_an_unknown_dataset_is_shown_in_one_line():
+    with pytest.raises(ConfigError, match=r"unknown dataset 'a\\nb'") as caught:
+        load_experiment("a\nb", PARAMS)
+    assert "\n" not in str(caught.value)
 
 
 def test_variants_change_what_they_say_and_nothing_else():

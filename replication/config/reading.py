@@ -18,7 +18,21 @@ from typing import Any, TypeVar
 import attrs
 import yaml
 
-from replication.config.schema import ABLATED, COMMON, DATASETS, METHODS, UNCHANGED, VARIED, Experiment, Lists, Variant
+from replication.config.schema import (
+    ABLATED,
+    ANALYSED,
+    COMMON,
+    DATASETS,
+    FROM_SCRATCH,
+    METHODS,
+    REFINED,
+    UNCHANGED,
+    VARIED,
+    Experiment,
+    Lists,
+    Variant,
+)
+from replication.config.strict_yaml import load_strictly
 from replication.errors import ConfigError
 
 # What PyYAML lets through when a scalar does not have the form that its tag demands, as in `!!bool maybe`.
@@ -92,7 +106,7 @@ def _values(dataset: str, path: Path) -> dict[str, Any]:
     """What `Experiment` is made of, the defaults checked already."""
     document = _read(path)
     if dataset not in DATASETS:
-        raise ConfigError(f"unknown dataset '{dataset}'; choose one of {', '.join(DATASETS)}")
+        raise ConfigError(f"unknown dataset {_shown(dataset)}; choose one of {', '.join(DATASETS)}")
     experiments = _mapping(document["experiments"], "experiments")
     for name in experiments:
         if name not in DATASETS:
@@ -128,14 +142,7 @@ def experiment_from_dict(values: Mapping[str, Any], origin: str = "parameters") 
 def load_lists(path: Path = Path("params.yaml")) -> Lists:
     """The lists that span the pipeline's matrix; ConfigError on an unknown name, a duplicate or a bad seed."""
     document = _read(path)
-    methods = _mapping(document["methods"], f"{path}: methods")
-    if set(methods) != {"from_scratch", "refined", "all", "analysed"}:
-        found = ", ".join(map(_shown, methods))
-        raise ConfigError(f"{path}: methods must hold from_scratch, refined, all and analysed, got {found}")
-    for key, values in methods.items():
-        _names(values, METHODS, f"{path}: methods.{key}")
-    if sorted(methods["all"]) != sorted([*methods["from_scratch"], *methods["refined"]]):
-        raise ConfigError(f"{path}: methods.all must name the methods of from_scratch and refined together")
+    methods = _methods(document["methods"], f"{path}: methods")
     seeds = document["seeds"]
     wrong = f"{path}: seeds must be a list of different whole numbers, got {_shown(seeds)}"
     if not isinstance(seeds, list) or not seeds:
@@ -147,11 +154,31 @@ def load_lists(path: Path = Path("params.yaml")) -> Lists:
         raise ConfigError(wrong)
     for name in ("depth_of", "ablations_of"):
         _names(document[name], DATASETS, f"{path}: {name}")
-    return Lists(
-        datasets=_names(document["datasets"], DATASETS, f"{path}: datasets"),
-        methods=tuple(methods["all"]),
-        seeds=tuple(seeds),
-    )
+    datasets = _names(document["datasets"], DATASETS, f"{path}: datasets")
+    if not datasets:
+        raise ConfigError(f"{path}: datasets is empty; name at least one of {', '.join(DATASETS)}")
+    return Lists(datasets=datasets, methods=methods, seeds=tuple(seeds))
+
+
+def _methods(value: Any, where: str) -> tuple[str, ...]:
+    """The methods of `all`, once the four lists fit together."""
+    allowed = {"from_scratch": FROM_SCRATCH, "refined": REFINED, "all": METHODS, "analysed": ANALYSED}
+    methods = _mapping(value, where)
+    if set(methods) != set(allowed):
+        found = ", ".join(map(_shown, methods))
+        raise ConfigError(f"{where} must hold from_scratch, refined, all and analysed, got {found}")
+    for key, names in methods.items():
+        _names(names, allowed[key], f"{where}.{key}")
+    if not methods["from_scratch"]:
+        raise ConfigError(f"{where}.from_scratch is empty; name at least one of {', '.join(FROM_SCRATCH)}")
+    if sorted(methods["all"]) != sorted([*methods["from_scratch"], *methods["refined"]]):
+        raise ConfigError(f"{where}.all must name the methods of from_scratch and refined together")
+    for name in methods["analysed"]:
+        if name not in methods["all"]:
+            raise ConfigError(f"{where}.analysed: '{name}' is not in methods.all, so it has no runs")
+    if methods["refined"] and "boostresnet" not in methods["from_scratch"]:
+        raise ConfigError(f"{where}.refined starts from runs of boostresnet; add it to from_scratch")
+    return tuple(methods["all"])
 
 
 def _names(values: Any, allowed: tuple[str, ...], where: str) -> tuple[str, ...]:
@@ -168,11 +195,13 @@ def _names(values: Any, allowed: tuple[str, ...], where: str) -> tuple[str, ...]
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = load_strictly(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror}; run from the repository root or pass --params"
         ) from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except (yaml.YAMLError, *_YAML_MISTAKES) as error:
         raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split()):.200}") from error
     document = _mapping(document, str(path))

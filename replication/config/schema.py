@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,9 @@ METHODS = (
     "gradient-boosting",
     "hist-gradient-boosting",
 )
+REFINED = ("boostresnet-refined",)  # methods that start from another's run
+FROM_SCRATCH = tuple(method for method in METHODS if method not in REFINED)
+ANALYSED = tuple(method for method in METHODS if method != "hist-gradient-boosting")  # networks, which come apart
 READINGS = ("released", "paper-text", "mlp")
 ORACLE_LOSSES = ("exp_cross_entropy", "exponential")
 # Sections of params.yaml that no dataset overrides; they change no number of a run.
@@ -30,6 +34,7 @@ AUXILIARIES = ("transition-blocks", "linear")
 VARIED = ("augmentation", "model", "optimizer", "boostresnet", "gradient_boosting")
 # Methods that can be trained under a variant: all that start from nothing, on all classes, under these sections.
 ABLATED = ("boostresnet", "e2e", "adaboost-mm", "gradient-boosting")
+_MOST_BLOCKS = 1000
 UNCHANGED = "default"  # how the experiment as it is is called among its variants
 
 
@@ -55,9 +60,13 @@ def _between(low: float, high: float = math.inf, *, open_low: bool = False) -> C
 
 
 def _device(_instance: object, _attribute: object, value: str) -> None:
-    kind, _, index = value.partition(":")
-    if value not in ("auto", "cpu", "cuda") and not (kind == "cuda" and index.isdecimal()):
+    if value not in ("auto", "cpu", "cuda") and not re.fullmatch("cuda:[0-9]{1,3}", value):
         raise ValueError("must be auto, cpu, cuda or cuda:N")
+
+
+def _depths(_instance: object, _attribute: object, value: tuple[int, ...]) -> None:
+    if len(set(value)) != len(value) or max(value) > _MOST_BLOCKS:
+        raise ValueError(f"must be different whole numbers from 1 to {_MOST_BLOCKS}")
 
 
 _positive = _between(0, open_low=True)
@@ -89,7 +98,7 @@ class AugmentationParams:
 class ModelParams:
     reading: str = attrs.field(validator=_one_of(*READINGS))
     # Also read from run.json, past the checks of params.yaml; hence the type.
-    blocks: int = attrs.field(validator=[attrs.validators.instance_of(int), _between(1, 1000)])
+    blocks: int = attrs.field(validator=[attrs.validators.instance_of(int), _between(1, _MOST_BLOCKS)])
     width: int = attrs.field(validator=[attrs.validators.instance_of(int), _between(1, 2**16)])
 
 
@@ -160,14 +169,14 @@ class CostParams:
 
     repetitions: int = attrs.field(validator=_between(1, 1000))
     samples: int = attrs.field(validator=_count)
-    depths: tuple[int, ...]
+    depths: tuple[int, ...] = attrs.field(validator=_depths)
 
 
 @attrs.frozen
 class DepthParams:
     """Depths at which accuracy is compared; changes no other run."""
 
-    blocks: tuple[int, ...]
+    blocks: tuple[int, ...] = attrs.field(validator=_depths)
 
 
 @attrs.frozen

@@ -10,18 +10,20 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import math
 import pickle
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
 from replication.datasets import matlab
+from replication.datasets.sources import MNIST, SVHN
 from replication.errors import DataError
 
 Images = npt.NDArray[np.uint8]
@@ -29,7 +31,10 @@ Labels = npt.NDArray[np.int64]
 Split = tuple[Images, Labels]
 
 _MEBIBYTE = 1 << 20
-_MOST_IMAGES = 1_000_000
+_EXTENDED_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+_LONGEST_HEADER = 8192  # bytes of an entry's extended header: names and times need some hundred
 _CIFAR10_FOLDER = "cifar-10-batches-py"
 _CIFAR10_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
@@ -78,7 +83,11 @@ def read_cifar10(path: Path) -> dict[str, Split]:
     """`cifar-10-python.tar.gz`: five training batches and a test batch, each a pickled dictionary."""
     batches: dict[str, Split] = {}
     # In stream mode tarfile reads front to back, so every byte comes through the bounded reader: no seek skips it.
-    with _reading(path), gzip.open(path) as raw, tarfile.open(fileobj=_Bounded(raw), mode="r|") as tar:
+    with (
+        _reading(path),
+        gzip.open(path) as raw,
+        tarfile.open(fileobj=_Bounded(raw), mode="r|", tarinfo=_TarEntry) as tar,
+    ):
         for count, member in enumerate(tar):
             _require(count < 100, "too many files inside")
             folder, _, name = member.name.removeprefix("./").rpartition("/")
@@ -111,6 +120,21 @@ class _Bounded(io.RawIOBase):
         data = self._stream.read(size)
         self._left -= len(data)
         return data
+
+
+class _TarEntry(tarfile.TarInfo):
+    """An entry whose header is small: tarfile reads extended headers and maps of holes, of any size, into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _TarEntry:
+        entry = super().frombuf(buf, encoding, errors)
+        _require(entry.type != tarfile.GNUTYPE_SPARSE, "a file with holes inside")
+        extended = entry.type in _EXTENDED_HEADERS
+        _require(not extended or entry.size <= _LONGEST_HEADER, f"an extended header of {entry.size} bytes")
+        return entry
+
+    def _proc_gnusparse_10(self, *_arguments: object) -> None:
+        raise _Malformed("a file with holes inside")
 
 
 def _cifar10_batch(content: bytes, name: str) -> Split:
@@ -169,11 +193,37 @@ class _NdarrayName:
     """What the name numpy.ndarray stands for in a pickle: an argument, never called."""
 
 
+def _with_string_keys(opcode: bytes, keys: slice) -> Callable[[Any], None]:
+    """The unpickler's own way with an opcode that fills a dictionary, once the keys on its stack are strings."""
+    fill: Callable[[Any], None] = pickle._Unpickler.dispatch[opcode[0]]
+
+    def checked(unpickler: Any) -> None:
+        strings = all(type(key) in (str, bytes) for key in unpickler.stack[keys])
+        _require(strings, "its pickle has a dictionary key that is no string")
+        fill(unpickler)
+
+    return checked
+
+
+def _refuse_set(_unpickler: Any) -> None:
+    raise _Malformed("its pickle holds a set, which no CIFAR-10 file needs")
+
+
 class _RestrictedUnpickler(pickle._Unpickler):
     """Builds plain containers, numbers, strings and unsigned byte arrays; refuses every other name.
 
-    The unpickler written in Python, because C's allocates whatever memo index a pickle asks for.
+    The unpickler written in Python, because C's allocates whatever memo index a pickle asks for. Keys of dictionaries
+    must be strings, and there are no sets: C hashes tuples within tuples by recursion, so deep ones would end the
+    process.
     """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.SETITEM[0]: _with_string_keys(pickle.SETITEM, slice(-2, -1)),
+        pickle.SETITEMS[0]: _with_string_keys(pickle.SETITEMS, slice(None, None, 2)),  # what follows the mark:
+        pickle.DICT[0]: _with_string_keys(pickle.DICT, slice(None, None, 2)),  # key, value, key, value
+        **{opcode[0]: _refuse_set for opcode in (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET)},
+    }
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="bytes")
@@ -206,27 +256,30 @@ def _load_pickle(content: bytes) -> Any:
 # MNIST -----------------------------------------------------------------------------------------------
 
 
-def read_mnist(images_path: Path, labels_path: Path) -> Split:
-    """A pair of idx files: big-endian magic number 0x080D (unsigned bytes, D dimensions), D sizes, the bytes."""
+def read_mnist(images_path: Path, labels_path: Path, most: int = MNIST.parts["train"].size) -> Split:
+    """A pair of idx files: big-endian magic number 0x080D (unsigned bytes, D dimensions), D sizes, the bytes.
+
+    Files of more than `most` images are refused before they are read.
+    """
     with _reading(images_path):
-        images = _read_idx(images_path, 3)
-        _require(images.shape[1:] == (28, 28), f"images of {images.shape[1:]} instead of 28x28 pixels")
+        images = _read_idx(images_path, most, (28, 28))
     with _reading(labels_path):
-        labels = _read_idx(labels_path, 1)
+        labels = _read_idx(labels_path, most, ())
         _require(len(labels) == len(images), f"{len(labels)} labels for {len(images)} images in {images_path.name}")
         _check_labels(labels)
     return images[:, None], labels.astype(np.int64)
 
 
-def _read_idx(path: Path, dimensions: int) -> Images:
+def _read_idx(path: Path, most: int, image_shape: tuple[int, ...]) -> Images:
+    dimensions = 1 + len(image_shape)
     with gzip.open(path) as stream:
         header = stream.read(4 + 4 * dimensions)
         _require(len(header) == 4 + 4 * dimensions, "shorter than its header")
         magic, *shape = (int(value) for value in np.frombuffer(header, ">u4"))
         _require(magic == 0x0800 + dimensions, f"idx magic number {magic:#x} instead of {0x0800 + dimensions:#x}")
-        _require(shape[0] <= _MOST_IMAGES and all(size <= 1024 for size in shape[1:]), f"impossible shape {shape}")
-        size = int(np.prod(shape))
-        _require(size <= 1024 * _MEBIBYTE, f"impossible shape {shape}")
+        _require(shape[0] <= most, f"{shape[0]} entries, more than the official {most}")
+        _require(tuple(shape[1:]) == image_shape, f"images of {tuple(shape[1:])} instead of 28x28 pixels")
+        size = math.prod(shape)
         data = stream.read(size)
         _require(len(data) == size, f"{len(data)} bytes of data where its header says {size}")
         _require(stream.read(1) == b"", "data beyond what its header says")  # reading to the end also checks gzip's CRC
@@ -236,9 +289,10 @@ def _read_idx(path: Path, dimensions: int) -> Images:
 # SVHN ------------------------------------------------------------------------------------------------
 
 
-def read_svhn(path: Path) -> Split:
+def read_svhn(path: Path, most: int = SVHN.parts["extra"].size) -> Split:
     """A MATLAB file (level 5) with X, uint8 (32, 32, 3, N), and y, (N, 1), where 10 stands for the digit 0.
 
+    Files of more than `most` images are refused before they are read.
     The images returned are a view of the file's (H, W, C, N) array: the caller copies them where it needs them.
     """
     with _reading(path):
@@ -248,7 +302,8 @@ def read_svhn(path: Path) -> Split:
         shape, label_shape, label_kind = pixels.shape, classes.shape, classes.kind
         _require(pixels.kind == "uint8" and shape[:3] == (32, 32, 3) and len(shape) == 4, f"X is {pixels.kind} {shape}")
         count = shape[3]
-        _require(0 < count <= _MOST_IMAGES, f"X holds {count} images")
+        _require(count > 0, "X holds no images")
+        _require(count <= most, f"X holds {count} images, more than the official {most}")
         _require(label_kind in ("uint8", "int32", "int64", "double"), f"y is {label_kind}")
         _require(sorted(label_shape) == sorted((count, 1)), f"y is {label_shape} for {count} images")
         images, raw = pixels.load(), classes.load().reshape(-1)

@@ -56,6 +56,8 @@ class Variable:
             if kind not in _STORED:
                 raise ValueError(f"{self.name} is stored as type {kind}, not as numbers")
             dtype = np.dtype(self.order + _STORED[kind])
+            if dtype.itemsize > np.dtype(self.kind).itemsize:
+                raise ValueError(f"{self.name} is stored wider than {self.kind}")
             wanted = dtype.itemsize
             for length in self.shape:
                 wanted *= length

@@ -21,7 +21,7 @@ from replication.datasets import archives
 from replication.datasets.archives import Images, Labels, Split
 from replication.datasets.download import fetch
 from replication.datasets.prepared import PreparedDataset, assemble, save_prepared
-from replication.datasets.sources import COLLECTIONS, DIGITS, DIGITS_SHA256, Collection, Source
+from replication.datasets.sources import COLLECTIONS, DIGITS, DIGITS_SHA256, MNIST, SVHN, Collection, Source
 from replication.errors import DataError
 from replication.lock import exclusive
 
@@ -56,7 +56,7 @@ def prepare(
         ReplicationError: the file system refused.
     """
     if name not in COLLECTIONS:
-        raise DataError(f"unknown dataset '{name}'; choose one of {', '.join(COLLECTIONS)}")
+        raise DataError(f"unknown dataset {name!r:.60}; choose one of {', '.join(COLLECTIONS)}")
     out_path = out_path or Path("data/prepared") / f"{name}.safetensors"
     with exclusive(out_path.with_name(f".{out_path.name}.lock"), f"{out_path}", "prepared", DataError):
         files.remove_leftovers(out_path)
@@ -146,10 +146,9 @@ def statistics(images: Images, scale: int) -> tuple[tuple[float, ...], tuple[flo
 def _read_archives(
     collection: Collection, params: DataParams, raw_dir: Path, mirror: str | None
 ) -> tuple[_Parts, tuple[Source, ...]]:
-    wanted = [part for part in collection.parts if part != "extra" or params.include_extra]
-    names = list(dict.fromkeys(name for part in wanted for name in collection.parts[part].archives))
     paths, sources = {}, {}
-    for name in names:  # all of them before the first is parsed: a missing one is known early
+    # All of them before the first is parsed: a missing one is known early.
+    for name in collection.archive_names(include_extra=params.include_extra):
         raw = fetch(collection.archive(name), raw_dir, allow_unofficial=params.allow_unofficial, mirror=mirror)
         paths[name], sources[name] = raw.path, raw.source
     check = _Checker(collection, sources)
@@ -190,18 +189,22 @@ def _parse_cifar10(paths: Mapping[str, Path], check: _Checker) -> _Parts:
 
 
 def _parse_mnist(paths: Mapping[str, Path], check: _Checker) -> _Parts:
-    def read(prefix: str) -> Split:
-        return archives.read_mnist(paths[f"{prefix}-images-idx3-ubyte.gz"], paths[f"{prefix}-labels-idx1-ubyte.gz"])
+    def read(part: str) -> Split:
+        images, labels = MNIST.parts[part].archives
+        return check(part, archives.read_mnist(paths[images], paths[labels], MNIST.parts[part].size))
 
-    return {"train": check("train", read("train")), "test": check("test", read("t10k"))}
+    return {"train": read("train"), "test": read("test")}
 
 
 def _parse_svhn(paths: Mapping[str, Path], check: _Checker) -> _Parts:
     """Train and extra as one training part; at no time more than two copies of the images in memory."""
-    test = check("test", archives.read_svhn(paths["test_32x32.mat"]))
-    train = check("train", archives.read_svhn(paths["train_32x32.mat"]))
+
+    def read(part: str) -> Split:
+        return check(part, archives.read_svhn(paths[f"{part}_32x32.mat"], SVHN.parts[part].size))
+
+    test, train = read("test"), read("train")
     if "extra_32x32.mat" in paths:
-        extra = check("extra", archives.read_svhn(paths["extra_32x32.mat"]))
+        extra = read("extra")
         joined = np.empty((len(train[0]) + len(extra[0]), *train[0].shape[1:]), dtype=np.uint8)
         joined[: len(train[0])] = train[0]
         joined[len(train[0]) :] = extra[0]

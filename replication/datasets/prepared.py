@@ -20,7 +20,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from replication import files
-from replication.datasets.sources import Source
+from replication.config import DataParams
+from replication.datasets.sources import COLLECTIONS, Source
 from replication.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -112,17 +113,22 @@ def save_prepared(dataset: PreparedDataset, path: Path) -> None:
             stream.write(_bytes(array))
 
 
-def load_prepared(path: Path, *, verify: bool = True) -> PreparedDataset:
+def load_prepared(
+    path: Path, params: DataParams | None = None, *, name: str | None = None, verify: bool = True
+) -> PreparedDataset:
     """Read what `prepare` wrote.
 
     Args:
         path: data/prepared/NAME.safetensors.
+        params: what the file must have been prepared under, as far as it tells: it does not tell `split_seed`.
+        name: the data set that it must hold; by default the one that the file is named after.
         verify: recompute the content hash (about a second per gigabyte).
 
     Raises:
-        DataError: the file is missing, truncated, corrupt, or not a prepared data set.
+        DataError: the file is missing, truncated, corrupt, not a prepared data set, or another than the one wanted.
     """
-    mend = f"run `python -m replication prepare {path.stem}` again"
+    name = name or path.stem
+    mend = f"run `python -m replication prepare {name}` again"
     if not path.is_file():
         raise DataError(f"{path} is missing; {mend}")
     try:
@@ -134,7 +140,25 @@ def load_prepared(path: Path, *, verify: bool = True) -> PreparedDataset:
         raise DataError(f"not enough memory to load {path}; free some and try again") from error
     if verify and _content_hash(dataset) != dataset.content_hash:
         raise DataError(f"{path} is damaged (its content does not match its hash); {mend}")
+    if dataset.name != name:
+        raise DataError(f"{path} holds the data set {dataset.name!r:.60}, not {name}; {mend}")
+    if params is not None and (difference := _difference(dataset, params)):
+        raise DataError(f"{path} {difference}; {mend}")
     return dataset
+
+
+def _difference(dataset: PreparedDataset, params: DataParams) -> str | None:
+    """In what a file differs from what `prepare` would write under `params`, where that can be seen."""
+    if not (dataset.official or params.allow_unofficial):
+        return "was made from an unofficial copy, which data.allow_unofficial: false excludes"
+    held_out = len(dataset.labels["validation"])
+    wanted = round(params.validation_fraction * (len(dataset.labels["train"]) + held_out))
+    if held_out != wanted:
+        return f"has {held_out} validation images where data.validation_fraction asks for {wanted}"
+    archives = COLLECTIONS[dataset.name].archive_names(include_extra=params.include_extra)
+    if archives and archives != [source.name for source in dataset.sources]:
+        return f"was made from other archives than {', '.join(archives)}, which data.include_extra asks for"
+    return None
 
 
 def _load(path: Path) -> PreparedDataset:
@@ -173,6 +197,8 @@ def _text(value: Any) -> str:
 
 def _validate(dataset: PreparedDataset) -> None:
     """ValueError unless shapes, ranges and metadata fit together."""
+    if dataset.name not in COLLECTIONS:
+        raise ValueError("its data set is unknown")
     channels = len(dataset.mean)
     positive = all(math.isfinite(value) for value in dataset.mean) and all(0 < value < 10 for value in dataset.std)
     if not positive or len(dataset.std) != channels or type(dataset.scale) is not int or not 1 <= dataset.scale <= 255:

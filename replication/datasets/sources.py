@@ -71,6 +71,11 @@ class Collection:
         """The archive of this name."""
         return next(archive for archive in self.archives if archive.name == name)
 
+    def archive_names(self, *, include_extra: bool) -> list[str]:
+        """The archives of all parts, or of all but "extra"."""
+        parts = [part for name, part in self.parts.items() if name != "extra" or include_extra]
+        return list(dict.fromkeys(name for part in parts for name in part.archives))
+
 
 _DIGITS = tuple("0123456789")
 

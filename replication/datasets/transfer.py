@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from replication import files
 from replication.datasets.sources import Archive
+from replication.datasets.watchdog import Watchdog
 
 _CHUNK = 1 << 18
 _PROGRESS = 1 << 20  # an interrupted transfer that brought less than this counts as stuck
@@ -56,6 +57,7 @@ class Limits:
     stuck: int = 3  # interrupted transfers in a row without progress before another place is asked
     connect: float = 10.0
     read: float = 30.0
+    idle: float = 60.0  # for an answer's headers, and then for any of its body, however many bytes arrive
     first_wait: float = 1.0
     longest_wait: float = 60.0  # also caps what a server may ask for with Retry-After
     slowest: float = (
@@ -89,26 +91,24 @@ def download(url: str, part: Path, archive: Archive, limits: Limits) -> bool:
         ReplicationError: the file system refused.
     """
     resumed, stuck, reason = False, 0, ""
-    with requests.Session() as session:
-        session.headers["Accept-Encoding"] = "identity"  # the bytes as they are stored, or no checksum would match
-        for _ in range(_MOST_INTERRUPTIONS):
-            before = _size(part)
-            try:
-                return _transfer(session, url, part, archive, limits) or resumed
-            except _Interrupted as error:
-                stuck = 0 if _size(part) >= before + _PROGRESS else stuck + 1
-                if stuck >= limits.stuck:
-                    raise TryAgain(str(error)) from error
-                reason, resumed = str(error), resumed or _size(part) > 0
-                time.sleep(limits.backoff(stuck))
+    for _ in range(_MOST_INTERRUPTIONS):
+        before = _size(part)
+        try:
+            return _transfer(url, part, archive, limits) or resumed
+        except _Interrupted as error:
+            stuck = 0 if _size(part) >= before + _PROGRESS else stuck + 1
+            if stuck >= limits.stuck:
+                raise TryAgain(str(error)) from error
+            reason, resumed = str(error), resumed or _size(part) > 0
+            time.sleep(limits.backoff(stuck))
     raise TryAgain(reason)
 
 
-def _transfer(session: requests.Session, url: str, part: Path, archive: Archive, limits: Limits) -> bool:
+def _transfer(url: str, part: Path, archive: Archive, limits: Limits) -> bool:
     """One request; True when it continued the part file."""
     offset, validator = _resumable(part, url)
     headers = {"Range": f"bytes={offset}-", "If-Range": validator} if offset else {}
-    with _open(session, url, headers, limits) as response:
+    with Watchdog(limits.idle) as watchdog, _open(watchdog, url, headers, limits) as response:
         if response.status_code == 416:  # what we have is longer than what they have
             discard(part)
             raise _Interrupted("HTTP 416: the server's file is shorter than the part already here")
@@ -120,22 +120,25 @@ def _transfer(session: requests.Session, url: str, part: Path, archive: Archive,
             raise GiveUp(f"{total} bytes, far more than the official {archive.size}")
         if offset == 0:
             _remember(part, url, response)
-        received = _receive(response, part, offset, total, archive, limits)
+        received = _receive(_Body(response, watchdog), part, offset, total, archive, limits)
         if total is not None and received != total:
             raise _Interrupted(f"connection closed after {received} of {total} bytes")
     return offset > 0
 
 
 @contextlib.contextmanager
-def _open(session: requests.Session, url: str, headers: dict[str, str], limits: Limits) -> Iterator[requests.Response]:
+def _open(watchdog: Watchdog, url: str, headers: dict[str, str], limits: Limits) -> Iterator[requests.Response]:
     """GET with redirects followed by hand: requests would read a redirect's body, of whatever length, into memory."""
-    timeout = (limits.connect, limits.read)
-    response = None
+    session, timeout, response = watchdog.session, (limits.connect, limits.read), None
+    session.headers["Accept-Encoding"] = "identity"  # the bytes as they are stored, or no checksum would match
     try:
         for _ in range(limits.redirects + 1):
             if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
                 raise GiveUp(f"leads to an address that is neither http nor https: {url:.100}")
+            watchdog.start_wait()
             response = session.get(url, headers=headers, stream=True, timeout=timeout, allow_redirects=False)
+            if watchdog.has_shut:  # headers that break off look as if they were complete
+                raise TryAgain("no answer in time")
             target = session.get_redirect_target(response)
             if target is None:
                 break
@@ -148,7 +151,7 @@ def _open(session: requests.Session, url: str, headers: dict[str, str], limits: 
     except ValueError as error:  # an address that is none; requests' own exceptions for that are ValueErrors too
         raise GiveUp(f"no valid address ({_reason(error)})") from error
     except _NETWORK_ERRORS as error:
-        raise TryAgain(_reason(error)) from error
+        raise TryAgain("no answer in time" if watchdog.has_shut else _reason(error)) from error
     try:
         yield response
     finally:
@@ -180,19 +183,17 @@ def _total(response: requests.Response, offset: int, part: Path) -> int | None:
     return int(length) if re.fullmatch(r"\d{1,18}", length) else None
 
 
-def _receive(
-    response: requests.Response, part: Path, offset: int, total: int | None, archive: Archive, limits: Limits
-) -> int:
+def _receive(body: _Body, part: Path, offset: int, total: int | None, archive: Archive, limits: Limits) -> int:
     """Append the body to the part file; the length of the part afterwards."""
     # disable=None: no bar where there is no terminal to draw it on.
     bar = tqdm(total=total, initial=offset, unit="B", unit_scale=True, desc=archive.name, disable=None, leave=False)
     # Around it all: closing a file writes what is left, and fails again on a full disk. Network errors are already
-    # something else when they leave _read.
+    # something else when they leave `body`.
     with files.readable_os_errors(part), part.open("r+b" if offset else "wb") as stream, bar:
         stream.seek(offset)
         stream.truncate()
         started, mark = time.monotonic(), offset
-        while chunk := _read(response):
+        while chunk := body.read():
             stream.write(chunk)
             offset += len(chunk)
             bar.update(len(chunk))
@@ -205,18 +206,28 @@ def _receive(
     return offset
 
 
-def _read(response: requests.Response) -> bytes:
-    """What has arrived, b"" at the end.
+@attrs.frozen
+class _Body:
+    """What an answer carries."""
 
-    read1, unlike read, returns what is there instead of waiting for a full chunk, so that a trickle cannot hold us.
-    """
-    try:
-        chunk: bytes = response.raw.read1(_CHUNK, decode_content=False)
-    except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
-        raise _Interrupted("nothing arrived in time") from error
-    except (*_NETWORK_ERRORS, ValueError) as error:
-        raise _Interrupted(_reason(error)) from error
-    return chunk
+    _response: requests.Response
+    _watchdog: Watchdog
+
+    def read(self) -> bytes:
+        """What has arrived, b"" at the end.
+
+        read1, unlike read, returns what is there instead of waiting for a full chunk, so that a trickle cannot hold us.
+        """
+        self._watchdog.start_wait()
+        try:
+            chunk: bytes = self._response.raw.read1(_CHUNK, decode_content=False)
+        except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
+            raise _Interrupted("nothing arrived in time") from error
+        except (*_NETWORK_ERRORS, ValueError) as error:
+            raise _Interrupted("nothing arrived in time" if self._watchdog.has_shut else _reason(error)) from error
+        if not chunk and self._watchdog.has_shut:
+            raise _Interrupted("nothing arrived in time")
+        return chunk
 
 
 def _notes(part: Path) -> Path:

@@ -22,7 +22,7 @@ from tests.archives import RangeHandler, Server, running
 CONTENT = bytes(range(256)) * 4096 * 3  # 3 MiB
 HALF = len(CONTENT) // 2
 NAME = "archive.bin"
-QUICK = Limits(first_wait=0.01, longest_wait=0.05, connect=2, read=0.3, window=0.2)
+QUICK = Limits(first_wait=0.01, longest_wait=0.05, connect=2, read=0.3, idle=1.0, window=0.2)
 
 Step = Callable[[RangeHandler], None]
 
@@ -220,6 +220,48 @@ def test_trickle_is_given_up(server: Server, raw: Path) -> None:
     with pytest.raises(DataError, match="slower than"):
         get(archive(server), raw, limits=attrs.evolve(QUICK, rounds=1, stuck=2))
     assert time.monotonic() - started < 3
+
+
+ENDLESS = {
+    "a header": (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a chunk's extension": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=", b"a"),
+    "trailers": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: a\r\n"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_what_is_lively_and_brings_nothing_is_given_up(server: Server, raw: Path, what: str) -> None:
+    begin, again = ENDLESS[what]
+
+    def endless(handler: RangeHandler) -> None:
+        handler.wfile.write(begin)
+        while True:  # until the other side hangs up
+            handler.wfile.write(again)
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+    script(server, endless, endless)
+    started = time.monotonic()
+    with pytest.raises(DataError, match=r"(no answer|nothing arrived) in time"):
+        get(archive(server), raw, limits=attrs.evolve(QUICK, rounds=1, stuck=2, idle=0.5))
+    assert time.monotonic() - started < 5
+    assert get(archive(server), raw).path.read_bytes() == CONTENT
+
+
+def test_a_connection_that_brings_something_is_not_shut(server: Server, raw: Path) -> None:
+    """The patience is for one wait, not for the whole transfer."""
+
+    def slow(handler: RangeHandler) -> None:
+        handler.respond(200, b"", {"ETag": handler.etag(CONTENT)}, length=len(CONTENT))
+        for start in range(0, len(CONTENT), len(CONTENT) // 12):
+            time.sleep(0.1)
+            handler.wfile.write(CONTENT[start : start + len(CONTENT) // 12])
+
+    script(server, slow)
+    limits = attrs.evolve(QUICK, idle=0.6)
+    assert get(archive(server), raw, limits=limits).path.read_bytes() == CONTENT
+    assert len(server.requests) == 1
 
 
 def test_wrong_bytes_are_refused_with_both_checksums(server: Server, raw: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -291,6 +292,39 @@ def assert_refused(path: Path) -> None:
     assert str(path) in str(caught.value)
     assert "replication prepare digits" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_under_another_name_is_refused(digits: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "mnist.safetensors"
+    renamed.write_bytes(digits.read_bytes())
+    with pytest.raises(DataError, match=r"holds the data set 'digits', not mnist; run .* prepare mnist") as caught:
+        load_prepared(renamed)
+    assert str(renamed) in str(caught.value)
+    assert load_prepared(renamed, name="digits").name == "digits"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"allow_unofficial": False}, "unofficial copy, which data.allow_unofficial: false excludes"),
+        ({"validation_fraction": 0.2}, "validation images where data.validation_fraction asks for"),
+        ({"include_extra": False}, r"other archives than train_32x32\.mat, test_32x32\.mat, which data.include_extra"),
+    ],
+)
+def test_a_file_of_other_parameters_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    make("svhn", tmp_path)
+    path = tmp_path / "svhn.safetensors"
+    assert load_prepared(path, PARAMS).name == "svhn"
+    with pytest.raises(DataError, match=message) as caught:
+        load_prepared(path, attrs.evolve(PARAMS, **change))
+    assert "run `python -m replication prepare svhn` again" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", list(COLLECTIONS))
+def test_a_file_is_what_its_own_parameters_ask_for(name: str, tmp_path: Path) -> None:
+    for params in (PARAMS, attrs.evolve(PARAMS, include_extra=False, validation_fraction=0.07)):
+        make(name, tmp_path, params)
+        assert load_prepared(tmp_path / f"{name}.safetensors", params).name == name
 
 
 def test_hash_check_can_be_left_out(digits: Path) -> None:

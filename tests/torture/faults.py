@@ -26,7 +26,7 @@ from tests.torture.tally import Tally
 NAME = "archive.bin"
 CONTENT = random.Random(0).randbytes(600_000)
 OTHER = random.Random(1).randbytes(600_000)
-LIMITS = Limits(first_wait=0.01, longest_wait=0.05, connect=2, read=0.2, window=0.2)
+LIMITS = Limits(first_wait=0.01, longest_wait=0.05, connect=2, read=0.2, idle=0.5, window=0.2)
 _LONGEST = 30.0  # seconds for a whole sequence: far more than its limits allow it to take
 
 Step = Callable[["FaultyHandler"], None]
@@ -115,6 +115,21 @@ def _compressed(handler: FaultyHandler) -> None:
     handler.respond(200, CONTENT[:1000], {"Content-Encoding": "gzip"})
 
 
+def _endless(begin: bytes, again: bytes) -> Step:
+    """Lively, and never anything of the file."""
+
+    def step(handler: FaultyHandler) -> None:
+        handler.close_connection = True
+        with contextlib.suppress(OSError):
+            handler.wfile.write(begin)
+            while True:
+                handler.wfile.write(again)
+                handler.wfile.flush()
+                time.sleep(0.05)
+
+    return step
+
+
 FAULTS: dict[str, Step] = {
     "stall": _stall,
     "trickle": _trickle,
@@ -140,9 +155,12 @@ FAULTS: dict[str, Step] = {
     "wrong bytes": lambda handler: handler.respond(200, OTHER),
     "garbage": _garbage,
     "compressed": _compressed,
+    "endless header": _endless(b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+    "endless 100 Continue": _endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "endless chunk": _endless(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=", b"a"),
 }
-_PASSING = ("stall", "trickle", "drop", "reset", "silence", "429", "503", "500", "ignores Range")
-_FOR_EVER = ("404", "503", "wrong bytes", "redirect circle", "drop", "silence")
+_PASSING = ("stall", "trickle", "drop", "reset", "silence", "429", "503", "500", "ignores Range", "endless header")
+_FOR_EVER = ("404", "503", "wrong bytes", "redirect circle", "drop", "silence", "endless chunk")
 
 
 def run_faults(folder: Path, faults: int, seed: int) -> Tally:

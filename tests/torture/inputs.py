@@ -254,7 +254,7 @@ def _prepared_targets(folder: Path) -> Iterator[Target]:
     known = prepare("digits", load_experiment("digits", ROOT / "params.yaml").data, folder / "raw", path).content_hash
 
     def read(file: Path) -> object:
-        dataset = load_prepared(file)
+        dataset = load_prepared(file, name="digits")
         assert dataset.content_hash == known, "accepted data that is not what was prepared"
         return dataset
 
