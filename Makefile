@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PORT   ?= 5000
-HOST   ?= 127.0.0.1
+HOST   := 127.0.0.1
 KILLS  ?= 200
 FAULTS ?= 50
 INPUTS ?= 10000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,7 +83,8 @@ def train(
     if (target / "run.json").is_file() and os.environ.get("RANK", "0") == "0":
         print(f"{target} holds a finished run, which this one replaces when it is done", flush=True)
     data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
-    interruption.listen()
+    if method != "hist-gradient-boosting":  # a library's fit, which never asks whether it should stop
+        interruption.listen()
     if int(os.environ.get("RANK", "0")) > 0:  # beside the first of torchrun's processes, which speaks for all
         train_run(experiment, data, method, seed, RUNS)
         return
@@ -302,20 +304,35 @@ def _copy(official: bool) -> str:
     return "official copy" if official else "UNOFFICIAL COPY"
 
 
+class _Stopped(BaseException):
+    """A signal; its only argument is the number. Not KeyboardInterrupt: typer ends that one without a word."""
+
+
+def _stop(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one stops at once
+    raise _Stopped(number)
+
+
+def _heed_signals() -> None:
+    """Until training listens for itself; what is ignored, as in a background job, stays so."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
 def main() -> None:
-    """Run the command line; a ReplicationError becomes one line on standard error and its exit code."""
+    """Run the command line; a ReplicationError or a signal becomes one line on standard error and an exit code."""
     memory.keep_freed_pages()
+    _heed_signals()
     try:
         app()
     except ReplicationError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("error: interrupted; nothing half-written is left, run the same command again", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (as in `| head`): not an error, but nothing more can be printed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except _Stopped as stop:
+        name = signal.Signals(stop.args[0]).name
+        print(f"error: stopped by {name}; nothing half-written is left, run the same command again", file=sys.stderr)
+        sys.exit(128 + stop.args[0])
     except (OSError, MemoryError, RuntimeError, ImportError) as error:
         # The machine's doing, wherever it struck; what is none of it is a mistake of ours and keeps its traceback.
         if memory.ran_out(error):

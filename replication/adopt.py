@@ -18,11 +18,12 @@ from typing import Any
 import torch
 import yaml
 
+from replication.analysis.checks import read_run
 from replication.config import COMMON, METHODS, Experiment, load_experiment
 from replication.datasets import PreparedDataset, load_prepared
 from replication.datasets.pairs import data_of_method
 from replication.errors import ReplicationError, ResultsError
-from replication.files import atomic_folder, read_csv
+from replication.files import atomic_folder
 from replication.training.record import COLUMNS
 from replication.training.runs import load_model, load_tensors, read_description, run_folder
 
@@ -185,12 +186,7 @@ def _check_files(source: Path, description: dict[str, Any], method: str) -> None
     missing = sorted(name for name in _expected_files() if not (source / name).is_file())
     if missing:
         raise ResultsError(f"{source} lacks {', '.join(missing)}; copy the whole run directory again")
-    for kind, columns in COLUMNS.items():
-        rows = read_csv(source / f"{kind}.csv")
-        if rows and tuple(rows[0]) != columns:
-            raise ResultsError(f"{source}/{kind}.csv has other columns than this version writes; train again")
-        if kind == "history" and rows and int(rows[-1]["gradient_updates"]) != description.get("gradient_updates"):
-            raise ResultsError(f"{source}/history.csv ends elsewhere than run.json says; copy the directory again")
+    read_run(source, *_identity(source, description))
     load_tensors(source / "auxiliary.safetensors")
     if description["model"].get("kind", "resnet") != "scores":
         weights = load_model(source).state_dict()

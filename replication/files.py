@@ -8,6 +8,7 @@ import errno
 import glob
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -123,12 +124,23 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ReplicationError: it is missing or is no JSON.
+        ReplicationError: it is missing or is no JSON, as NaN and numbers that only infinity could stand for are none.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number, parse_float=_finite)
     except (OSError, ValueError, RecursionError) as error:
         raise ReplicationError(f"cannot read {path}: {error}; run the stage that writes it again") from error
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text:.20} is too large a number")
+    return value
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -6,7 +6,8 @@ DVC works on one stage at a time, and a process on tiny images fills one core. T
 read: one has BoostResNet and gradient boosting with all that starts from their runs, the refinement and the ablations;
 the other has the rest. Each is told its stages and looks at no other (--single-item): DVC locks what a stage writes
 even to see that it has not changed, and so would refuse to look at `prepare` while the other half reads the prepared
-data. What measures time runs before or after them, alone.
+data. What measures time runs before or after them, alone. A second call in the same folder is told so at once: the two
+would take stages out of each other's hands, and which of them fails would be luck.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ sys.path.insert(0, str(ROOT))
 
 from replication.config import load_experiment  # noqa: E402
 from replication.errors import ReplicationError  # noqa: E402
+from replication.lock import exclusive  # noqa: E402
 
 # A pattern that fits no stage is none to DVC: not every dataset has ablations.
 HALVES = (
     ("*@{}-boostresnet-[!b]*", "*@{}-gradient-boosting*", "ablations@{}*"),
     ("*@{}-boostresnet-binary*", "*@{}-[!bg]*"),
 )
+LOCK = Path("scratch/locks/reproduce")
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro")
 
 
@@ -48,9 +51,14 @@ def main() -> int:
     dataset = parser.parse_args().dataset
     try:
         load_experiment(dataset, ROOT / "params.yaml")  # DVC takes away what a stage shall make anew before it fails
+        with exclusive(LOCK, "the pipeline", "run", ReplicationError):
+            return _reproduce(dataset)
     except ReplicationError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def _reproduce(dataset: str) -> int:
     signal.signal(signal.SIGTERM, _stop)
     # The report stage takes all runs into MLflow at once; to follow trainings of seconds takes longer than they do.
     environment = {"REPLICATION_TRACK": "0", **os.environ}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,53 @@ def test_an_archive_that_is_nowhere(workspace):
     )  # fmt: skip
     assert_one_clear_line(answer, "train-images-idx3-ubyte.gz", "REPLICATION_DATA_MIRROR")
     assert not list(workspace.rglob("*.safetensors"))
+
+
+# A stage that has begun, and then takes its time: said so on standard output, before the wait.
+SLOW = """
+import sys, time
+import {module}
+def slow(*arguments, **options):
+    print("begun", flush=True)
+    while True:
+        time.sleep(0.01)
+{module}.{name} = slow
+sys.argv[1:] = {arguments}
+from replication.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("module", "name", "arguments"),
+    [
+        ("replication.datasets.prepare", "prepare", ["prepare", "digits"]),
+        ("sklearn.ensemble", "HistGradientBoostingClassifier",
+         ["train", "digits", "hist-gradient-boosting", "--no-track"]),
+    ],
+)  # fmt: skip
+def test_a_signal_ends_it_in_one_line_with_the_usual_code(workspace, number, module, name, arguments):
+    """Also in a library's fit, which knows nothing of checkpoints."""
+    if arguments[0] == "train":
+        run("prepare", "digits", cwd=workspace)
+    code = SLOW.format(module=module, name=name, arguments=arguments)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=workspace, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=_heed_interrupts,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.05)
+        process.send_signal(number)
+        _, message = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert message.splitlines() == [
+        f"error: stopped by {number.name}; nothing half-written is left, run the same command again"
+    ]
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores them

@@ -28,6 +28,7 @@ STAGES: dict[str, dict[str, Any]] = PIPELINE["stages"]
 # Modules that no stage depends on: a change in them alone changes no output.
 NOWHERE = {
     "replication.__main__": "parses and calls",
+    "replication.analysis.checks": "which runs are refused, not what is published of the others",
     "replication.config": "its values are the stages' parameters",
     "replication.errors": "words",
     "replication.files": "how files are written, not what is in them",

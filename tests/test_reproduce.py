@@ -36,7 +36,7 @@ SECOND = "--single-item --glob *@digits-boostresnet-binary* *@digits-[!bg]*"
 
 
 def start(folder: Path, seconds: float, fails: str = "") -> subprocess.Popen[str]:
-    (folder / "dvc").mkdir()
+    (folder / "dvc").mkdir(exist_ok=True)
     (folder / "dvc/__init__.py").touch()
     (folder / "dvc/__main__.py").write_text(DVC)
     environment = os.environ | {
@@ -87,6 +87,23 @@ def test_a_signal_reaches_both_halves_and_ends_it_with_the_usual_code(tmp_path: 
         assert process.wait(60) == 128 + number
     lines = log_of(tmp_path)
     assert sorted(lines[4:]) == sorted([f"stopped {FIRST}", f"stopped {SECOND}"])
+
+
+def test_a_second_one_is_told_who_is_at_work_and_disturbs_nothing(tmp_path: Path) -> None:
+    with start(tmp_path, 2.0) as first:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "log").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        with start(tmp_path, 2.0) as second:
+            message = second.communicate(timeout=60)[1]
+        assert second.returncode == 1
+        assert message.startswith(f"error: the pipeline is being run by process {first.pid} on ")
+        assert len(message.splitlines()) == 1
+        assert first.wait(60) == 0
+    assert len(log_of(tmp_path)) == 8, "the first one's own stages alone"
+    with start(tmp_path, 0.0) as third:
+        assert third.wait(60) == 0
 
 
 def test_a_mistake_costs_nothing() -> None:

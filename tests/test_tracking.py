@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
+import signal
 import socket
 import sqlite3
 import sys
@@ -22,12 +23,14 @@ from safetensors.torch import save_file
 from replication import tracking
 from replication.analysis.evaluate import evaluate
 from replication.config import ModelParams, load_experiment
-from replication.errors import ReplicationError, ResultsError
+from replication.errors import ReplicationError, ResultsError, TrainingError
 from replication.files import write_csv, write_json
 from replication.models.build import build_network
 from replication.models.ensemble import Ensemble, build_weak_learner
 from replication.tracking import live, location, records
+from replication.tracking.location import one_line, without_credentials
 from replication.tracking.store import Store
+from replication.training.interruption import Interrupted
 from replication.training.train import describe_start, train
 
 ROOT = Path(__file__).parent.parent
@@ -244,11 +247,38 @@ def test_live_run_equals_import(store: Store, tmp_path: Path) -> None:
     assert tracking.log_runs(tmp_path / "runs", tmp_path) == tracking.ImportCounts(0, 0, 1, 0)
 
 
-@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_failed_training_closes_the_run(store: Store, error: type[BaseException], status: str) -> None:
-    with pytest.raises(error), tracking.open_tracker(description()):
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError(), "FAILED"),
+        (TrainingError("a loss that is no number"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (Interrupted(signal.SIGTERM, 20, saved=True), "KILLED"),
+    ],
+)
+def test_failed_training_closes_the_run(store: Store, error: BaseException, status: str) -> None:
+    with pytest.raises(type(error)), tracking.open_tracker(description()):
         raise error
     assert [run.info.status for run in active_runs(store)] == [status]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no answer from http://user:pass@host:5000/a", "no answer from http://host:5000/a"),
+        ("http://u:p@ss/w@host/a is down", "http://host/a is down"),
+        ("postgresql://user@host/db", "postgresql://host/db"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("ask me@example.org about http://host/", "ask me@example.org about http://host/"),
+    ],
+)
+def test_no_part_of_a_password_is_shown(text: str, shown: str) -> None:
+    assert without_credentials(text) == shown
+    assert one_line(RuntimeError(text)) == shown
+
+
+def test_a_message_is_cut_after_its_credentials_are_gone() -> None:
+    assert "secret" not in one_line(RuntimeError(f"{'x' * 140} http://user:secretsecretsecret@host/"))
 
 
 def test_run_of_a_killed_process_is_ended(store: Store, tmp_path: Path) -> None:

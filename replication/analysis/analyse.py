@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 
 from replication.analysis import lesion, margins, paths, probes, weak_learning
+from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run
 from replication.analysis.ranks import rank_correlation
 from replication.analysis.sampling import batches, draws, subset
 from replication.analysis.theory import Hypotheses, lemma_3_2_difference, load_hypotheses
-from replication.config import BinaryParams, Experiment
+from replication.config import Experiment
 from replication.datasets import PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.datasets.pairs import data_of_method
 from replication.errors import ResultsError
-from replication.files import atomic_folder, write_csv, write_json
+from replication.files import atomic_folder, remove_leftovers, write_csv, write_json
 from replication.models.ensemble import Ensemble
 from replication.models.resnet import ResNet
 from replication.rounding import ROUNDING
@@ -92,10 +93,10 @@ def analyse(
         ResultsError: the run is missing, damaged, was made from other data, or kept no model.
     """
     folder = run_folder(runs_root, experiment.dataset, method, seed)
-    description = read_description(folder)
+    description = read_run(folder, experiment.dataset, method, seed)
     if description["data"]["content_hash"] != data.content_hash:
         raise ResultsError(f"{folder} was trained on other data than the prepared {data.name}; train it again")
-    data = data_of_method(data, method, BinaryParams(**description["config"]["binary"]))
+    data = data_of_method(data, method, binary_pair(description, folder / "run.json"))
     device = choose_device(experiment.runtime)
     layout = torch.channels_last if experiment.runtime.fast else torch.contiguous_format
     model = load_model(folder).to(device).to(memory_format=layout).requires_grad_(False)
@@ -122,7 +123,12 @@ def analyse(
     summary["margins"] = _margins(subject, model, outputs, tables)
     if isinstance(model, ResNet):
         summary |= _network_sections(subject, model, outputs, tables)
+    if summary["theory"] is not None:
+        check_train_error(folder, method, summary["theory"]["final"]["train_error"])
+    check_finite(folder, summary)
     target = run_folder(results_root, experiment.dataset, method, seed)
+    for name in ("analysis", "analysis.json"):
+        remove_leftovers(target / name)
     with atomic_folder(target / "analysis") as temporary:
         for name, columns in TABLES.items():
             write_csv(temporary / f"{name}.csv", columns, tables[name])

@@ -10,18 +10,19 @@ from typing import Any
 import attrs
 import torch
 
+from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run
 from replication.analysis.theory import lemma_3_2_difference
 from replication.config import BinaryParams, Experiment
 from replication.datasets import PreparedDataset
 from replication.datasets.loader import to_device_split
 from replication.datasets.pairs import data_of_method
 from replication.errors import ResultsError
-from replication.files import atomic_path, read_csv, readable_os_errors, write_json
+from replication.files import atomic_path, read_csv, readable_os_errors, remove_leftovers, write_json
 from replication.rounding import ROUNDING
 from replication.training.device import choose_device
 from replication.training.features import FrozenPrefix, SplitFeatures
 from replication.training.record import accuracy_and_loss, measure_splits
-from replication.training.runs import load_model, load_tensors, model_kind, read_description, run_folder
+from replication.training.runs import load_model, load_tensors, model_kind, run_folder
 
 SPLITS = ("train", "validation", "test")
 EXACT = "exact_test"  # of an unofficial copy: the test images that are known to be the official ones
@@ -50,16 +51,13 @@ def evaluate(
         ResultsError: the run is missing, damaged, or was made from other data.
     """
     folder = run_folder(runs_root, experiment.dataset, method, seed)
-    description = read_description(folder)
-    for name in PUBLISHED:
-        if not (folder / name).is_file():
-            raise ResultsError(f"{folder} is no complete run, {name} is missing; train the run again")
+    description = read_run(folder, experiment.dataset, method, seed)
     if description["data"]["content_hash"] != data.content_hash:
         raise ResultsError(f"{folder} was trained on other data than the prepared {data.name}; train it again")
-    pair = _pair(description, folder)
+    pair = binary_pair(description, folder / "run.json")
     exact = _exact_test_images(experiment, data, pair if method == "boostresnet-binary" else None)
     data = data_of_method(data, method, pair)
-    metrics = _identity(description, folder)
+    metrics = _identity(description)
     if model_kind(description) == "scores":
         metrics |= _accuracies_of_scores(data, folder, exact)
     else:
@@ -69,11 +67,15 @@ def evaluate(
         metrics |= _metrics_of_rounds(folder, _boosting_metrics)
     if method == "adaboost-mm":
         metrics |= _metrics_of_rounds(folder, _ensemble_metrics)
+    check_train_error(folder, method, 1.0 - metrics["train_accuracy"])
+    check_finite(folder, metrics)
     target = run_folder(results_root, experiment.dataset, method, seed)
     # File by file: the folder holds what `analyse` publishes as well. The metrics come last, as a sign of completeness;
     # those of an earlier run go first, so that a kill in between leaves none beside files that are not theirs.
     with readable_os_errors(target):
         (target / "metrics.json").unlink(missing_ok=True)
+        for name in (*PUBLISHED, "metrics.json"):
+            remove_leftovers(target / name)
     for name in PUBLISHED:
         with atomic_path(target / name) as temporary:
             shutil.copyfile(folder / name, temporary)
@@ -81,19 +83,9 @@ def evaluate(
     return metrics
 
 
-def _pair(description: dict[str, Any], folder: Path) -> BinaryParams:
-    try:
-        return BinaryParams(**description["config"]["binary"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultsError(f"{folder}/run.json is malformed ({error!r:.80}); train the run again") from error
-
-
-def _identity(description: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _identity(description: dict[str, Any]) -> dict[str, Any]:
     keys = ("dataset", "method", "seed", "reading", "budget", "blocks", "parameters", "gradient_updates")
     where_they_apply = ("learners", "stock_library", "train_samples")
-    for key in keys:
-        if key not in description:
-            raise ResultsError(f"{folder}/run.json has no '{key}'; train the run again")
     metrics = {key: description[key] for key in keys}
     metrics |= {key: description[key] for key in where_they_apply if key in description}
     return metrics | {"official_data": description["data"]["official"]}

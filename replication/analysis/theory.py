@@ -79,6 +79,10 @@ def load_hypotheses(folder: Path, device: torch.device | str = "cpu") -> Hypothe
         network, description["config"]["boostresnet"]["auxiliary"], stream_seed(description["seed"], "auxiliary")
     )
     alphas = [float(row["alpha"]) for row in read_csv(folder / "rounds.csv")]
+    if len(alphas) != len(network.rounds):
+        raise ResultsError(
+            f"{folder}/rounds.csv has {len(alphas)} rounds, its model {len(network.rounds)}; train again"
+        )
     return Hypotheses(network, factory, load_tensors(folder / "auxiliary.safetensors"), alphas)
 
 
@@ -91,7 +95,7 @@ def lemma_3_2_difference(folder: Path, data: PreparedDataset, split: str = "test
     float64.
     """
     hypotheses = load_hypotheses(folder)
-    alphas, largest = hypotheses.alphas, 0.0
+    alphas, differences = hypotheses.alphas, []
     for images, _ in batches(to_device_split(data, split, "cpu"), _BATCH):
         total = torch.zeros(len(images), data.num_classes, dtype=torch.float64)
         previous, previous_alpha = torch.zeros_like(total), 0.0
@@ -99,5 +103,5 @@ def lemma_3_2_difference(folder: Path, data: PreparedDataset, split: str = "test
             total += module_classifier(output, alpha, previous, previous_alpha)
             previous, previous_alpha = output, alpha
         network_output = torch.softmax(hypotheses.network(images).double(), 1)
-        largest = max(largest, float((network_output - total / alphas[-1]).abs().max()))
-    return largest
+        differences.append((network_output - total / alphas[-1]).abs().max())
+    return float(torch.stack(differences).max())  # NaN where one is, which Python's max would pass over

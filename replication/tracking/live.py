@@ -46,7 +46,9 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.fail("KILLED" if kind is not None and not issubclass(kind, Exception) else "FAILED")
+        # A signal that training heeded is an error with an exit code as shells have it, 128 plus the signal's number.
+        killed = (kind is not None and not issubclass(kind, Exception)) or getattr(error, "exit_code", 0) > 128
+        self.fail("KILLED" if killed else "FAILED")
 
 
 def open_tracker(run_description: Mapping[str, Any], enabled: bool = True) -> Tracker:

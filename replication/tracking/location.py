@@ -39,11 +39,11 @@ def repository_root() -> Path:
 
 
 def without_credentials(text: str) -> str:
-    """The text with user names and passwords in addresses left out."""
-    return re.sub(r"//[^/@\s]+@", "//", text)
+    """The text with user names and passwords in addresses left out; a password may have "@" and "/" in it."""
+    return re.sub(r"(?<!/)//(?!/)\S*@", "//", text)
 
 
 def one_line(error: BaseException) -> str:
     """What an exception says, in one line short enough for a terminal and without credentials."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return without_credentials(text if len(text) <= 160 else f"{text[:157]}...")
+    text = without_credentials(" ".join(str(error).split()) or type(error).__name__)  # whole: a cut could hide the "@"
+    return text if len(text) <= 160 else f"{text[:157]}..."

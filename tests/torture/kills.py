@@ -250,7 +250,7 @@ class _Journey:
                 self._fail(f"{path} {'differs' if found.is_file() else 'is missing'} after {self._kills} kills")
                 return
         left = [*self._workspace.rglob("*.checkpoint"), *(self._workspace / "runs").rglob(".*.tmp")]
-        left += (self._workspace / "data").rglob(".*.tmp")
+        left += (path for name in ("data", "results") for path in (self._workspace / name).rglob(".*.tmp"))
         if left:
             self._fail(f"left behind: {left[0].relative_to(self._workspace)}")
 
