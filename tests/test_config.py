@@ -17,6 +17,7 @@ from replication.config import (
     DATASETS,
     Experiment,
     experiment_from_dict,
+    load_defaults,
     load_experiment,
     load_lists,
     load_variants,
@@ -48,6 +49,16 @@ def changed(keys: str, value: object) -> dict:
 def test_the_committed_parameters_are_valid_and_survive_json(dataset):
     experiment = load_experiment(dataset, PARAMS)
     assert experiment_from_dict(json.loads(json.dumps(experiment.as_dict()))) == experiment
+
+
+def test_the_defaults_know_nothing_of_the_datasets_own_settings(tmp_path):
+    path = write(tmp_path, changed("experiments.cifar10.evaluation", {"interval": 50_000}))
+    assert load_experiment("cifar10", path).evaluation.interval == 50_000
+    defaults = load_defaults("cifar10", path)
+    assert defaults.as_dict()["evaluation"] == DOCUMENT["defaults"]["evaluation"]
+    assert defaults.dataset == "cifar10" and not defaults.augmentation.active
+    with pytest.raises(ConfigError, match=r"defaults: evaluation\.interval must be at least 1"):
+        load_defaults("cifar10", write(tmp_path, changed("defaults.evaluation.interval", 0)))
 
 
 def test_the_papers_numbers_are_the_defaults():

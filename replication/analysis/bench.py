@@ -31,7 +31,8 @@ class Bench:
     """A session's network at one block after the other, and the updates to be measured there.
 
     Args:
-        experiment: of which everything is, but that nothing is compiled unless an update is asked for so.
+        experiment: what everything is made of. On a CPU, where compiling takes a minute a block, an update is compiled
+            only where that is asked for.
         data: few images of every split.
         features: stored outputs to draw from instead of the network's own.
     """
@@ -50,9 +51,9 @@ class Bench:
         self.hypotheses = HypothesisFactory(self.session.network, experiment.boostresnet.auxiliary, 0)
 
     @property
-    def compiles(self) -> bool:
-        """Whether to measure what torch.compile gains as well."""
-        return self.experiment.runtime.compile == "always"
+    def tries_compiling(self) -> bool:
+        """Whether to measure what torch.compile gains beside what is measured without."""
+        return self.device.type == "cpu" and self.experiment.runtime.compile == "always"
 
     def opens_a_stage(self, block: int) -> bool:
         """Whether `block` is the first residual block of its stage: one of each kind."""
@@ -70,24 +71,28 @@ class Bench:
             augmentation = attrs.evolve(augmentation, crop_padding=1, flip=True)
         return BatchSource(features, prefix, augmentation, self.experiment.optimizer.batch_size, seed=0)
 
-    def update(self, model: nn.Module, loss: nn.Module, batches: BatchSource, compile: str = "never") -> Action:
+    def update(self, model: nn.Module, loss: nn.Module, batches: BatchSource, compiled: bool = False) -> Action:
         """An update of `model` as training makes it."""
-        runtime = attrs.evolve(self.experiment.runtime, compile=compile)
+        runtime = self.experiment.runtime
+        if self.device.type == "cpu":
+            runtime = attrs.evolve(runtime, compile="always" if compiled else "never")
         loop = UpdateLoop(model, loss.to(self.device), batches, self.experiment.optimizer, runtime)
+        if runtime.compile == "always":
+            loop.run(1)  # compiles, which is no part of an update
         return Action(loop.run, parameters=(*model.parameters(), *loss.parameters()))
 
-    def block_update(self, block: int, *, augmented: bool, compile: str = "never") -> Action:
+    def block_update(self, block: int, *, augmented: bool, compiled: bool = False) -> Action:
         """An update of BoostResNet at `block`; the prefix must hold the blocks before it."""
         loss = oracle_loss(self.experiment.boostresnet.oracle_loss)
         batches = self.batches(self.prefix, self.features, augmented)
-        return self.update(self.hypotheses.hypothesis(block), loss, batches, compile)
+        return self.update(self.hypotheses.hypothesis(block), loss, batches, compiled)
 
-    def end_to_end(self, compile: str = "never") -> Action:
+    def end_to_end(self, compiled: bool = False) -> Action:
         """An end-to-end update, of a network of its own."""
         session = self._session()
         images = session.prefix()
         batches = self.batches(images, session.features(session.train, images))
-        return self.update(session.network, nn.CrossEntropyLoss(), batches, compile)
+        return self.update(session.network, nn.CrossEntropyLoss(), batches, compiled)
 
     def adaboost_mm(self) -> tuple[Action, nn.Module]:
         """An update of a fresh weak learner of AdaBoost.MM on the first round's costs, and the learner."""

@@ -92,8 +92,8 @@ def _measure_throughput(bench: Bench, repetitions: int) -> tuple[Action, Row]:
     action, device = bench.end_to_end(), bench.device
     loader = dataloader_update(bench.experiment, bench.data, device)
     actions = {"end_to_end": action, "dataloader_loop": loader}
-    if bench.compiles:
-        actions["compiled_end_to_end"] = bench.end_to_end(compile="always")
+    if bench.tries_compiling:
+        actions["compiled_end_to_end"] = bench.end_to_end(compiled=True)
     long = {name: attrs.evolve(one, least=_LEAST_UPDATES, turn_seconds=_LEAST_SECONDS) for name, one in actions.items()}
     timings = _timings(interleaved(long, repetitions, device))
     batch = bench.experiment.optimizer.batch_size
@@ -124,8 +124,8 @@ def _measure_block(bench: Bench, block: int, rivals: dict[str, Action], repetiti
     cached, augmented = (bench.block_update(block, augmented=augmented) for augmented in (False, True))
     as_released = bench.as_released(block)
     actions = {"cached": cached, "augmented": augmented, "as_released": as_released, **rivals}
-    if bench.compiles and bench.opens_a_stage(block):
-        actions["compiled"] = bench.block_update(block, augmented=False, compile="always")
+    if bench.tries_compiling and bench.opens_a_stage(block):
+        actions["compiled"] = bench.block_update(block, augmented=False, compiled=True)
     timings = _timings(interleaved(actions, repetitions, bench.device))
     hypothesis, network = bench.hypothesis(block), bench.session.network
     cached_flops, cached_bytes = arithmetic_and_traffic(cached)

@@ -75,7 +75,7 @@ def as_released_update(experiment: Experiment, data: PreparedDataset, block: int
         with torch.no_grad():
             whole(batch[0])
 
-    return Action.of(once, network.parameters())
+    return Action.of(once, (*network.parameters(), *hypothesis.parameters()))
 
 
 def _network(experiment: Experiment, data: PreparedDataset, device: torch.device) -> ResNet:
