@@ -111,3 +111,14 @@ def test_numbers_that_are_not_finite_are_found_wherever_they_are(tmp_path):
     for value in (float("nan"), float("inf")):
         with pytest.raises(ReplicationError, match="not finite"):
             check_finite(tmp_path, {"a": [{"b": value}]})
+
+
+def test_what_a_killed_evaluation_left_goes_with_the_next(run, experiment, digits, tmp_path):
+    target = tmp_path / "results/digits/boostresnet/seed0"
+    target.mkdir(parents=True)
+    for name in (".run.json.abc.tmp", ".metrics.json.abc.tmp"):
+        (target / name).write_text("{")
+    evaluate(experiment, digits, "boostresnet", 0, tmp_path / "runs", tmp_path / "results")
+    assert sorted(path.name for path in target.iterdir()) == [
+        "history.csv", "metrics.json", "rounds.csv", "run.json", "timing.csv",
+    ]  # fmt: skip
