@@ -165,7 +165,7 @@ def shrink_params(path: Path) -> None:
 def reproduce(place: Workplace) -> str:
     """`dvc repro` of every dataset, as many at once as there are cores; gives all they print.
 
-    Half of them are followed in MLflow as they go, two at a time. To do so takes longer than trainings of a second do, so
+    Half of them are followed in MLflow as they go, two at a time. That takes longer than trainings of a second do, so
     that of the others the report stage takes in all runs at once.
     """
     datasets = load_lists(place.clone / "params.yaml").datasets
