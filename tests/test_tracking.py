@@ -184,6 +184,14 @@ def test_a_run_that_kept_no_model_is_logged_without_one(store: Store, tmp_path: 
     assert store.client.search_logged_models([logged.info.experiment_id]) == []
 
 
+def test_a_report_takes_in_its_own_dataset_alone(store: Store, tmp_path: Path) -> None:
+    """Reports of two datasets may be built at once."""
+    runs = tmp_path / "runs"
+    write_run(runs)
+    assert tracking.log_runs(runs, tmp_path, ["cifar10", "mnist"]) == tracking.ImportCounts(0, 0, 0, 0)
+    assert tracking.log_runs(runs, tmp_path, ["cifar10", "digits"]) == tracking.ImportCounts(1, 0, 0, 0)
+
+
 def test_analyses_follow_once(store: Store, tmp_path: Path) -> None:
     runs, results = tmp_path / "runs", tmp_path / "results"
     run_id = tracking.log_run(write_run(runs), write_metrics(results))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -44,29 +45,34 @@ def log_run(run_dir: Path, results_dir: Path | None = None) -> str:
     return _import(_open_store(), run_dir, results_dir)[0]
 
 
-def try_log_runs(runs_root: Path, results_root: Path) -> bool:
+def try_log_runs(runs_root: Path, results_root: Path, datasets: Sequence[str] = ("*",)) -> bool:
     """`log_runs` for a stage that must not fail for MLflow's sake: a note on stderr instead of an error."""
     if not installed():
         return False
     try:
-        log_runs(runs_root, results_root)
+        log_runs(runs_root, results_root, datasets)
     except ReplicationError as error:
         print(f"note: {error}", file=sys.stderr)
         return False
     return True
 
 
-def log_runs(runs_root: Path, results_root: Path) -> ImportCounts:
+def log_runs(runs_root: Path, results_root: Path, datasets: Sequence[str] = ("*",)) -> ImportCounts:
     """Bring MLflow up to date with every run directory DATASET/METHOD/seedN under `runs_root`.
 
-    Incomplete directories (a training under way) are counted and left alone.
+    One process at a time may do so for a dataset: two would both import what neither finds. Incomplete directories (a
+    training under way) are counted and left alone.
+
+    Args:
+        datasets: their names, or patterns for them.
 
     Raises:
         ReplicationError: MLflow is not installed or does not take the runs.
     """
     store = _open_store()
     counts = {field.name: 0 for field in attrs.fields(ImportCounts)}
-    for run_dir in sorted(path for path in runs_root.glob("*/*/seed*") if path.is_dir()):
+    found = {path for dataset in datasets for path in runs_root.glob(f"{dataset}/*/seed*") if path.is_dir()}
+    for run_dir in sorted(found):
         try:
             outcome = _import(store, run_dir, results_root / run_dir.relative_to(runs_root))[1]
         except ResultsError as error:
