@@ -49,6 +49,7 @@ WITHOUT = {
     "prepare": {
         "replication.datasets.download": "the checksum decides what is read",
         "replication.datasets.transfer": "the checksum decides what is read",
+        "replication.datasets.watchdog": "the checksum decides what is read",
         "replication.datasets.prepared": "the format has a schema number, which readers check",
     },
     "train": {"replication.datasets.prepared": _READ, "replication.datasets.sources": _READ},

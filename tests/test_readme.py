@@ -152,7 +152,7 @@ def runs_in_prose() -> dict[str, list[float]]:
     timing = [table(f"results/cifar10/{method}/seed0/timing.csv") for method in ("boostresnet", "e2e")]
     accuracy = {
         (row["method"], row["seed"]): 100 * float(row["test_accuracy"])
-        for row in table("results/mnist/depth.csv")
+        for row in table("results/mnist/e2e/depth.csv")
         if row["depth"] == "10"
     }
     ahead = [accuracy["e2e", seed] - accuracy["boostresnet", seed] for seed in "012"]

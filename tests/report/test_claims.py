@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -231,7 +230,7 @@ def test_analysis_fields_and_their_differences(plant, tmp_path):
 
 
 def test_values_that_are_no_numbers_are_left_out(plant, tmp_path):
-    for seed, mean in enumerate((0.2, 0.21, math.nan)):
+    for seed, mean in enumerate((0.2, 0.21, None)):
         plant_analysis(plant("digits", "e2e", seed), alignment={"mean": mean})
     found = verdicts(tmp_path)["relation-descent"]
     assert (found.verdict, found.n) == ("inconclusive", 2)

@@ -50,7 +50,7 @@ def test_a_missing_file_is_named(plant: Plant, tmp_path: Path, name: str) -> Non
         ("metrics.json", {"test_accuracy": None}, "metrics.json: test_accuracy must be a number from 0 to 1, got None"),
         ("metrics.json", {"blocks": True}, "metrics.json: blocks must be a whole number, 0 or more, got True"),
         ("metrics.json", {"official_data": "yes"}, "metrics.json: official_data must be true or false"),
-        ("metrics.json", {"bound": float("nan")}, "metrics.json: bound must be a number, got nan"),
+        ("metrics.json", {"bound": float("nan")}, "metrics.json: NaN is no JSON"),
         ("metrics.json", {"seed": 1}, "metrics.json: seed must be 0, got 1"),
         ("run.json", {"schema": 2}, "run.json: schema must be 1, got 2"),
         ("run.json", {"data": []}, "run.json: data must be a section of named values"),
