@@ -91,14 +91,14 @@ def remove_leftovers(path: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make `folder` if it is not there, and write to it.
+    """Write to `folder`, or to the nearest folder above it that is there; leave nothing.
 
     Raises:
         ReplicationError: the file system refuses.
     """
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     with readable_os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        tempfile.TemporaryFile(dir=nearest).close()
 
 
 def _settle(file: Path) -> None:

@@ -14,6 +14,7 @@ from replication.analysis.checks import check_finite, check_train_error, read_ru
 from replication.analysis.evaluate import evaluate
 from replication.errors import ReplicationError
 from replication.training.train import train
+from tests.tampering import forget_digests
 
 
 @pytest.fixture
@@ -78,6 +79,7 @@ def test_damage_is_named_in_one_line(run, tmp_path):
     for number, (words, damage) in enumerate(DAMAGES):
         copy = tmp_path / str(number)
         shutil.copytree(run, copy)
+        forget_digests(copy)
         damage(copy)
         with pytest.raises(ReplicationError, match=re.escape(words)) as caught:
             read_run(copy, "digits", "boostresnet", 0)
@@ -85,6 +87,7 @@ def test_damage_is_named_in_one_line(run, tmp_path):
 
 
 def test_a_model_that_does_not_give_what_its_run_recorded_publishes_nothing(run, experiment, digits, tmp_path):
+    forget_digests(run)
     weights = load_file(run / "model.safetensors")
     weights["head.linear.weight"] = weights["head.linear.weight"].roll(1, 0).contiguous()  # every class is another
     save_file(weights, run / "model.safetensors")
