@@ -34,7 +34,10 @@ def train(workspace: Path, method: str, processes: int) -> Path:
 def workspaces(tmp_path, digits):
     parameters = (ROOT / "params.yaml").read_text()
     for before, after in (
-        ("budget: 0.005", "budget: 0.0004"),
+        (
+            "budget: 0.005",
+            "budget: 0.0003",
+        ),  # rounding grows with every update: Adam divides small gradients by themselves
         ("threads: 2", "threads: 1"),
         ("batch_size: 100 ", "batch_size: 33 "),  # not to be divided evenly
         ("blocks: 6, width: 16", "blocks: 3, width: 4"),
