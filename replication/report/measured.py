@@ -15,6 +15,7 @@ from replication.report.results import DatasetResults
 
 Numbers = dict[str, str]
 _SPACE = "\N{NO-BREAK SPACE}"
+_NEXT_TO_NOTHING = 1e-4
 _NEARLY_ALL = 0.99
 _CHANCE = 0.55  # two classes of about equal size: what guessing reaches, with some room
 
@@ -265,5 +266,7 @@ def _mebibytes(value: float) -> str:
 
 def _share(value: float) -> str:
     """Two significant figures, three near the whole, so that nothing is '100 %' while others have a share."""
+    if 0 < value < _NEXT_TO_NOTHING:
+        return f"under {100 * _NEXT_TO_NOTHING:g}{_SPACE}%"
     text = significant(100 * value, "", 3 if value >= _NEARLY_ALL else 2)
     return f"{'over 99.9' if value < 1 and float(text) == 100 else text}{_SPACE}%"

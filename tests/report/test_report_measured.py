@@ -201,6 +201,8 @@ def test_the_promise_is_fitted_to_end_to_end(tmp_path: Path) -> None:
     assert cost_numbers(nearly)["cost/share/update"] == "99.6\N{NO-BREAK SPACE}%"
     all_but_all = attrs.evolve(nearly, seconds={"update": 99_990.0, "check": 10.0})
     assert cost_numbers(all_but_all)["cost/share/update"] == "over 99.9\N{NO-BREAK SPACE}%"
+    tiny = attrs.evolve(nearly, seconds={"update": 10_000.0, "logging": 0.001})
+    assert cost_numbers(tiny)["cost/share/logging"] == "under 0.01\N{NO-BREAK SPACE}%"
     assert numbers["cost/time_over_rounds"] == "0.89"
     assert cost_numbers(None) == {}
 
