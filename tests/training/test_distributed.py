@@ -34,10 +34,8 @@ def train(workspace: Path, method: str, processes: int) -> Path:
 def workspaces(tmp_path, digits):
     parameters = (ROOT / "params.yaml").read_text()
     for before, after in (
-        (
-            "budget: 0.005",
-            "budget: 0.0003",
-        ),  # rounding grows with every update: Adam divides small gradients by themselves
+        # Not 4 updates a block: there one rounding error in the initial weights becomes 1.4e-4, in one process as well.
+        ("budget: 0.005", "budget: 0.0006"),
         ("threads: 2", "threads: 1"),
         ("batch_size: 100 ", "batch_size: 33 "),  # not to be divided evenly
         ("blocks: 6, width: 16", "blocks: 3, width: 4"),
