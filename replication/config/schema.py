@@ -30,6 +30,7 @@ COMMON = ("analysis", "checkpoint", "cost", "depth")
 # and how, which may change its numbers in the last bits.
 CHANGE_NO_RUN = ("runtime", *COMMON)
 AUXILIARIES = ("transition-blocks", "linear")
+PREFIX_MODES = ("evaluation", "training")
 # Sections that a variant of `ablations` may change: of the method, not of data, lengths, measurement or machine.
 VARIED = ("augmentation", "model", "optimizer", "boostresnet", "gradient_boosting")
 # Methods that can be trained under a variant: all that start from nothing, on all classes, under these sections.
@@ -117,6 +118,7 @@ class BoostResNetParams:
     check_interval: int = attrs.field(validator=_count)
     gamma_threshold: float = attrs.field(validator=_between(-1, 1))
     initial_edge: float = attrs.field(validator=_between(0, 0.999))
+    prefix_mode: str = attrs.field(validator=_one_of(*PREFIX_MODES))
 
 
 @attrs.frozen

@@ -140,11 +140,17 @@ def _note(ablations: Sequence[Ablated]) -> str:
 
 
 def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
-    """`ablation/VARIANT/test` and `/train`: BoostResNet's paired differences, for the article's prose."""
+    """`ablation/VARIANT/test` and `/train`: paired differences, for the article's prose: BoostResNet's, or those of the
+    only method that was trained under the variant.
+    """
+    methods: dict[str, list[str]] = {}
+    for ablated in ablations:
+        methods.setdefault(ablated.runs[0].variant, []).append(ablated.runs[0].method)
     values = {}
     for ablated in ablations:
         first = ablated.runs[0]
-        if first.method == "boostresnet" and not ablated.is_default:
+        speaks = first.method == "boostresnet" or methods[first.variant] == [first.method]
+        if speaks and not ablated.is_default and ablated.differences(_test):
             for name, value in (("test", _test), ("train", _train)):
                 text = difference_text(ablated.differences(value), f"{_SPACE}points")
                 values[f"ablation/{first.variant}/{name}"] = text

@@ -45,6 +45,10 @@ def choose_device(runtime: RuntimeParams) -> torch.device:
             raise TrainingError(
                 f"runtime.device is {name} and there are {count} GPUs, from cuda:0 on; name one of them"
             )
+        # The same numbers from the same seed, also of what is no convolution; a kernel that cannot warns and runs.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
     return device

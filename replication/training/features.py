@@ -31,18 +31,20 @@ class FrozenPrefix:
 
     Args:
         network: whose modules they are.
-        fast: apply copies with folded batch norms, channels last, instead of the modules themselves.
+        fast: channels last, and copies with folded batch norms instead of the modules themselves.
+        training: batch norms go by each training batch and follow it with their running statistics, as in the released
+            code. The outputs on an image then change with every update, so that none are stored, and no norm is folded.
     """
 
-    def __init__(self, network: ResNet | Ensemble, *, fast: bool = False) -> None:
-        self._network, self._fast = network, fast
+    def __init__(self, network: ResNet | Ensemble, *, fast: bool = False, training: bool = False) -> None:
+        self._network, self._fast, self.fixed = network, fast, not training
         self.modules: list[nn.Module] = []
 
     def freeze(self, module: nn.Module) -> None:
         """Take `module`, the next of the network, into the prefix."""
         module.eval()
         module.requires_grad_(False)
-        self.modules.append(fold_batch_norms(module) if self._fast else module)
+        self.modules.append(fold_batch_norms(module) if self._fast and self.fixed else module)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -52,6 +54,15 @@ class FrozenPrefix:
             g = g.contiguous(memory_format=torch.channels_last)
         for module in self.modules:
             g = module(g)
+        return g
+
+    def on_batch(self, images: Tensor) -> Tensor:
+        """As `__call__`, for a batch to be trained on."""
+        for module in self.modules:
+            module.train(not self.fixed)
+        g: Tensor = self(images)
+        for module in self.modules:
+            module.eval()
         return g
 
 
@@ -82,8 +93,8 @@ class SplitFeatures:
     @torch.no_grad()
     def advance(self) -> None:
         """Follow the prefix after it took one more module: g_t becomes g_{t+1}."""
-        if not self.runtime.fast:
-            return  # the plain path: from the images, every time
+        if not (self.runtime.fast and self._prefix.fixed):
+            return  # from the images, every time
         old, newest = self.store, self._prefix.modules[-1]
         example = self._from_images(slice(0, 1))[0]
         if old is None or not old.fits(len(self), example):
@@ -151,11 +162,16 @@ class BatchSource:
         Off (0 views) by default, since an image is then seen in so many variants per block and in no others.
 
         Raises:
-            TrainingError: there is no room for them.
+            TrainingError: there is no room for them, or the prefix does not stay as it is.
         """
         count, size = self._augmentation.cached_views, len(self._features)
         if not self._augmentation.active or count == 0:
             return
+        if not self._prefix.fixed:
+            raise TrainingError(
+                "augmentation.cached_views stores what boostresnet.prefix_mode: training changes with every update; set"
+                " it to 0, or prefix_mode to evaluation"
+            )
         self._crops_before_views = self._crops.get_state()
         example = self._prefix(self._augmented(torch.arange(1)))[0]
         self._views = make_store(count * size, example, self._features.runtime, self._features.scratch)
@@ -180,9 +196,9 @@ class BatchSource:
             rows = sample_with_replacement(self._augmentation.cached_views * size, self._batch_size, self._order)
             return self._views[share(rows)], self.targets[rows % size]
         index = sample_with_replacement(size, self._batch_size, self._order)
-        if not self._augmentation.active:
+        if not self._augmentation.active and self._prefix.fixed:
             return self._features[share(index)], self.targets[index]
-        return self._prefix(share(self._augmented(index))), self.targets[index]
+        return self._prefix.on_batch(share(self._augmented(index))), self.targets[index]
 
     def _augmented(self, index: Tensor) -> Tensor:
         """Normalised images (B, C, H, W), cropped and mirrored at random."""

@@ -37,7 +37,8 @@ class Session:
 
     def prefix(self) -> FrozenPrefix:
         """An empty prefix of the session's network."""
-        return FrozenPrefix(self.network, fast=self.experiment.runtime.fast)
+        training = self.experiment.boostresnet.prefix_mode == "training"
+        return FrozenPrefix(self.network, fast=self.experiment.runtime.fast, training=training)
 
     def features(self, data: DeviceSplit, prefix: FrozenPrefix) -> SplitFeatures:
         """The outputs of `prefix` on `data`, stored within the run's limits."""

@@ -76,6 +76,46 @@ def test_features_follow_the_prefix_wherever_they_live(network, digits, runtime,
         torch.testing.assert_close(features[index], g[index], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_prefix_in_training_mode_goes_by_the_batch_and_follows_it(network, digits, runtime, fast):
+    """As in the released code; a batch norm's running mean moves by a tenth of the way to the batch's."""
+    data = to_device_split(digits, "validation", "cpu")
+    prefix = FrozenPrefix(network, fast=fast, training=True)
+    features = SplitFeatures(data, prefix, 50, attrs.evolve(runtime, fast=fast))
+    stem = network.rounds[0]
+    prefix.freeze(stem)
+    features.advance()
+    assert features.store is None  # it would be out of date after the next batch
+    (norm,) = (part for part in stem.modules() if isinstance(part, torch.nn.BatchNorm2d))
+    seen = []
+    handle = norm.register_forward_hook(lambda _norm, inputs, _output: seen.append(inputs[0]))
+    batch, weights = data.normalise(data.images[:20]), [value.clone() for value in stem.parameters()]
+    mean = norm.running_mean.clone()
+    g = prefix.on_batch(batch)
+    handle.remove()
+    assert not g.requires_grad and not stem.training
+    expected = seen[0].mean((0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, 0.9 * mean + 0.1 * expected)
+    normalised = (seen[0] - expected[:, None, None]) / (seen[0].var((0, 2, 3), correction=0) + norm.eps).sqrt()[
+        :, None, None
+    ]
+    normalised = normalised * norm.weight[:, None, None] + norm.bias[:, None, None]
+    torch.testing.assert_close(g, torch.relu(normalised), rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(old, new) for old, new in zip(weights, stem.parameters(), strict=True))
+    assert not torch.allclose(prefix(batch), g)  # what is measured goes by the running statistics
+    assert torch.equal(features[slice(0, 20)], prefix(batch))
+
+
+def test_views_are_not_stored_of_a_prefix_that_changes(experiment, digits, tmp_path):
+    augmentation = attrs.evolve(experiment.augmentation, crop_padding=1, cached_views=2)
+    boostresnet = attrs.evolve(experiment.boostresnet, prefix_mode="training")
+    with pytest.raises(TrainingError, match="prefix_mode to evaluation"):
+        train(
+            attrs.evolve(experiment, augmentation=augmentation, boostresnet=boostresnet),
+            digits, "boostresnet", 0, tmp_path,
+        )  # fmt: skip
+
+
 def test_stored_feature_maps_are_used_channels_last_without_a_copy(runtime):
     store = make_store(6, torch.zeros(3, 4, 4), runtime, None)
     values = torch.randn(6, 3, 4, 4)

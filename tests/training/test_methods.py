@@ -5,6 +5,7 @@ holds on it.
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from replication.errors import ResultsError, TrainingError
 from replication.files import read_csv, read_json, write_json
 from replication.models import build_network
 from replication.models.hypothesis import HypothesisFactory
+from replication.training.device import choose_device
 from replication.training.record import PHASES
 from replication.training.runs import load_model, load_tensors, read_description
 from replication.training.seeds import stream_seed
@@ -177,6 +179,30 @@ def test_the_fast_path_trains_what_the_plain_path_trains(experiment, digits, tmp
         assert difference < 1e-4, name
 
 
+@pytest.mark.parametrize("augmented", [False, True])
+def test_a_prefix_in_training_mode_trains_the_same_on_both_paths_and_another_network(
+    experiment, digits, tmp_path, augmented
+):
+    training = attrs.evolve(
+        experiment,
+        augmentation=attrs.evolve(experiment.augmentation, crop_padding=1 if augmented else 0),
+        boostresnet=attrs.evolve(experiment.boostresnet, prefix_mode="training", updates_per_block=2, check_interval=2),
+    )
+    variants = {
+        "fast": training,
+        "plain": attrs.evolve(training, runtime=attrs.evolve(training.runtime, fast=False)),
+        "fixed": attrs.evolve(training, boostresnet=attrs.evolve(training.boostresnet, prefix_mode="evaluation")),
+    }
+    weights = {
+        name: load_model(train(variant, digits, "boostresnet", 0, tmp_path / name)).state_dict()
+        for name, variant in variants.items()
+    }
+    for name, value in weights["plain"].items():
+        difference = (weights["fast"][name] - value).float().norm() / value.float().norm().clamp(min=1e-3)
+        assert difference < 1e-4, name
+    assert any(not torch.allclose(weights["fixed"][name], value, rtol=1e-2) for name, value in weights["fast"].items())
+
+
 @pytest.mark.parametrize("limits", [{"memory_limit_gib": 0.0}, {"memory_limit_gib": 0.0, "disk_limit_gib": 1.0}])
 def test_where_prefix_outputs_live_changes_nothing(experiment, digits, tmp_path, limits):
     frugal = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, **limits))
@@ -261,6 +287,19 @@ def test_compiling_without_a_compiler_is_one_line(experiment, digits, tmp_path, 
     wanted = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, compile="always"))
     with pytest.raises(TrainingError, match=r"runtime\.compile: always needs a C\+\+ compiler"):
         train(wanted, digits, "e2e", 0, tmp_path)
+
+
+def test_cuda_computes_by_deterministic_kernels(experiment, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    try:
+        assert choose_device(attrs.evolve(experiment.runtime, device="cuda")).type == "cuda"
+        assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_cuda_asked_for_and_absent_is_one_line(experiment, digits, tmp_path, monkeypatch):

@@ -60,20 +60,21 @@ def resumable(experiment):
 
 
 @pytest.mark.parametrize(
-    ("method", "auxiliary", "views"),
+    ("method", "boostresnet", "augmentation"),
     [
-        *((method, "transition-blocks", 0) for method in METHODS),
-        ("boostresnet", "linear", 0),
-        ("boostresnet", "transition-blocks", 2),
+        *((method, {}, {}) for method in METHODS),
+        ("boostresnet", {"auxiliary": "linear"}, {}),
+        ("boostresnet", {"prefix_mode": "training"}, {}),
+        ("boostresnet", {}, {"cached_views": 2}),
     ],
 )
 def test_a_run_that_crashes_again_and_again_ends_as_if_it_had_not(
-    resumable, digits, tmp_path, method, auxiliary, views
+    resumable, digits, tmp_path, method, boostresnet, augmentation
 ):
     wanted = attrs.evolve(
         resumable,
-        boostresnet=attrs.evolve(resumable.boostresnet, auxiliary=auxiliary),
-        augmentation=attrs.evolve(resumable.augmentation, cached_views=views),
+        boostresnet=attrs.evolve(resumable.boostresnet, **boostresnet),
+        augmentation=attrs.evolve(resumable.augmentation, **augmentation),
     )
     for root in ("whole", "broken"):
         if method == "boostresnet-refined":
