@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -28,6 +28,7 @@ from replication.datasets.pairs import data_of_method
 from replication.errors import ResultsError
 from replication.files import atomic_folder, remove_leftovers, write_csv, write_json
 from replication.models.ensemble import Ensemble
+from replication.models.folding import fold_batch_norms
 from replication.models.resnet import ResNet
 from replication.rounding import ROUNDING
 from replication.training.device import choose_device
@@ -120,9 +121,13 @@ def analyse(
     if hypotheses is not None:
         hypotheses.network.to(memory_format=layout)
     summary["theory"], outputs = _theory(subject, hypotheses, tables)
-    summary["margins"] = _margins(subject, model, outputs, tables)
-    if isinstance(model, ResNet):
-        summary |= _network_sections(subject, model, outputs, tables)
+    fast = model
+    if experiment.runtime.fast:  # thousands of forward passes
+        fast = cast(ResNet | Ensemble, fold_batch_norms(model))
+    summary["margins"] = _margins(subject, fast, outputs, tables)
+    if isinstance(model, ResNet) and isinstance(fast, ResNet):
+        summary["complexity"] = _complexity(subject, model)
+        summary |= _network_sections(subject, fast, outputs, tables)
     if summary["theory"] is not None:
         check_train_error(folder, method, summary["theory"]["final"]["train_error"])
     check_finite(folder, summary)
@@ -239,7 +244,6 @@ def _network_sections(
     tables["alignment"] = paths.step_alignment(network, images, labels, draws(subject.seed, "labels"))
     tables["modules"] = _module_rows(subject, network, outputs)
     return {
-        "complexity": _complexity(subject, network),
         "modules": _trend(tables["modules"]),
         "lesions": _lesion_summary(lesions.error(), singles, tables["lesions"], fewer.error()),
         "swaps": _swap_summary(tables["swaps"]),
