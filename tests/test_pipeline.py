@@ -190,6 +190,14 @@ def outputs(stage: str) -> list[str]:
     return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
 
 
+def test_what_a_stage_made_stays_until_there_is_better():
+    """DVC otherwise removes outputs before the command has so much as read params.yaml."""
+    for name, stage in STAGES.items():
+        for entry in stage["outs"]:
+            ((path, options),) = entry.items()
+            assert options["persist"] is True, f"{name}: {path}"
+
+
 def files_named(stage: str) -> set[str]:
     """Names of tables and JSON files, whole or at a string's end, in the code that a stage comes to import."""
     named = set()

@@ -132,6 +132,8 @@ def analyse(
         check_train_error(folder, method, summary["theory"]["final"]["train_error"])
     check_finite(folder, summary)
     target = run_folder(results_root, experiment.dataset, method, seed)
+    # The summary comes last, as a sign of completeness; that of an earlier analysis goes first.
+    (target / "analysis.json").unlink(missing_ok=True)
     for name in ("analysis", "analysis.json"):
         remove_leftovers(target / name)
     with atomic_folder(target / "analysis") as temporary:
