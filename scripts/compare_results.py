@@ -1,10 +1,13 @@
-"""Compare published results with those of another checkout: exactly on the same CPU type, within 0.5 points elsewhere.
+"""Compare published results with those of another checkout: exactly on the same CPU type, within rounding elsewhere.
 
     python scripts/compare_results.py EXPECTED/results/digits results/digits
 
 The same device, CPU type, CPU instructions, thread count and versions of torch, numpy and scikit-learn (run.json) must
 give the same metrics.json, number for number, and the same tables beside the runs.
-Otherwise every method's accuracies, averaged over its seeds as in the tables, must agree within 0.005.
+Otherwise every method's accuracies, averaged over its seeds as in the tables, must agree within 0.005 or, where that is
+more, half a standard error of the published mean: another machine must come closer than other seeds would. Training
+magnifies rounding: Adam divides by the size of the gradient, so that a weight whose gradient is nothing but rounding
+moves as far as any other.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 TOLERANCE = 0.005
@@ -40,13 +43,22 @@ def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
             if not other.is_file() or other.read_bytes() != table.read_bytes():
                 differences.append(f"{table.name} is not the same")
         return differences, f"{len(names)} runs, same kind of machine: exactly equal"
+    largest = 0.0
     for method in sorted({name.parts[0] for name in names}):
         runs = [pair for name, pair in pairs.items() if name.parts[0] == method]
         for key in _ACCURACIES:
-            old_mean, new_mean = fmean(old[key] for old, _ in runs), fmean(new[key] for _, new in runs)
-            if abs(old_mean - new_mean) > TOLERANCE:
-                differences.append(f"{method}: mean {key} was {old_mean:.4f} and is {new_mean:.4f}")
-    return differences, f"{len(names)} runs, another kind of machine: means within {100 * TOLERANCE:g} points"
+            published = [old[key] for old, _ in runs]
+            old_mean, new_mean = fmean(published), fmean(new[key] for _, new in runs)
+            allowed = max(TOLERANCE, stdev(published) / len(runs) ** 0.5 / 2) if len(runs) > 1 else TOLERANCE
+            largest = max(largest, abs(old_mean - new_mean))
+            if abs(old_mean - new_mean) > allowed:
+                differences.append(
+                    f"{method}: mean {key} was {old_mean:.4f}, is {new_mean:.4f}; rounding is allowed {allowed:.4f}"
+                )
+    return (
+        differences,
+        f"{len(names)} runs, another kind of machine: means differ by at most {100 * largest:.2f} points",
+    )
 
 
 def _machine(folder: Path) -> list[Any]:

@@ -253,8 +253,8 @@ HERE: dict[str, dict[str, object]] = {
 }
 
 
-def publish(root: Path, accuracy: float, seeds: int = 2, **changes: object) -> Path:
-    """Runs on a machine like HERE but for the changes."""
+def publish(root: Path, accuracy: float, seeds: int = 2, spread: float = 0.0, **changes: object) -> Path:
+    """Runs on a machine like HERE but for the changes; the second seed's accuracy is `spread` above the first's."""
     machine = {
         section: {key: changes.get(key.replace("-", "_"), value) for key, value in values.items()}
         for section, values in HERE.items()
@@ -262,7 +262,8 @@ def publish(root: Path, accuracy: float, seeds: int = 2, **changes: object) -> P
     for seed in range(seeds):
         folder = root / "e2e" / f"seed{seed}"
         folder.mkdir(parents=True)
-        metrics = {f"{split}_accuracy": accuracy for split in ("train", "validation", "test")}
+        value = accuracy + spread * (seed - (seeds - 1) / 2)
+        metrics = {f"{split}_accuracy": value for split in ("train", "validation", "test")}
         (folder / "metrics.json").write_text(json.dumps(metrics))
         (folder / "run.json").write_text(json.dumps(machine))
     return root
@@ -274,6 +275,10 @@ def test_results_are_compared_by_machine(tmp_path: Path) -> None:
     assert len(compare_results.compare(expected, publish(tmp_path / "changed", 0.9001))[0]) == 6
     assert compare_results.compare(expected, publish(tmp_path / "elsewhere", 0.904, cpu="B"))[0] == []
     assert len(compare_results.compare(expected, publish(tmp_path / "far", 0.906, cpu="B"))[0]) == 3
+    # 0.88 and 0.92: a sample deviation of 0.0283, a standard error of 0.02.
+    wide = publish(tmp_path / "wide", 0.9, spread=0.04)
+    assert compare_results.compare(wide, publish(tmp_path / "near", 0.909, cpu="B"))[0] == []
+    assert len(compare_results.compare(wide, publish(tmp_path / "not near", 0.911, cpu="B"))[0]) == 3
     assert compare_results.compare(expected, publish(tmp_path / "fewer", 0.9, seeds=1))[0] == ["e2e/seed1 is missing"]
     assert compare_results.compare(tmp_path / "nothing", expected)[0] == [f"no results in {tmp_path / 'nothing'}"]
 
