@@ -35,6 +35,7 @@ _EXTENDED_HEADERS = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
 _LONGEST_HEADER = 8192  # bytes of an entry's extended header: names and times need some hundred
+_MOST_STEPS = 1_000_000  # of a pickle: a batch of CIFAR-10, 10,000 labels and file names, takes 30,122
 _CIFAR10_FOLDER = "cifar-10-batches-py"
 _CIFAR10_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
@@ -209,6 +210,19 @@ def _refuse_set(_unpickler: Any) -> None:
     raise _Malformed("its pickle holds a set, which no CIFAR-10 file needs")
 
 
+class _Counted(dict[int, Callable[[Any], None]]):
+    """What each opcode does; so many may be looked up: a pickle can be of one byte each, and take hours."""
+
+    def __init__(self, opcodes: dict[int, Callable[[Any], None]], left: int) -> None:
+        super().__init__(opcodes)
+        self._left = left
+
+    def __getitem__(self, opcode: int) -> Callable[[Any], None]:
+        self._left -= 1
+        _require(self._left >= 0, f"its pickle takes more than {_MOST_STEPS:,} steps")
+        return super().__getitem__(opcode)
+
+
 class _RestrictedUnpickler(pickle._Unpickler):
     """Builds plain containers, numbers, strings and unsigned byte arrays; refuses every other name.
 
@@ -217,7 +231,7 @@ class _RestrictedUnpickler(pickle._Unpickler):
     process.
     """
 
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+    _OPCODES: ClassVar[dict[int, Callable[[Any], None]]] = {
         **pickle._Unpickler.dispatch,
         pickle.SETITEM[0]: _with_string_keys(pickle.SETITEM, slice(-2, -1)),
         pickle.SETITEMS[0]: _with_string_keys(pickle.SETITEMS, slice(None, None, 2)),  # what follows the mark:
@@ -227,6 +241,7 @@ class _RestrictedUnpickler(pickle._Unpickler):
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="bytes")
+        self.dispatch = _Counted(self._OPCODES, _MOST_STEPS)  # type: ignore[misc]
         self._encodable = 2 * len(content) + 1024
         self._names = {
             **{(f"numpy.{core}.multiarray", "_reconstruct"): _pickled_array for core in ("core", "_core")},

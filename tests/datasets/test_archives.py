@@ -236,6 +236,11 @@ def test_deep_pickles_do_not_end_the_process(tmp_path: Path, content: bytes, pat
     refused_in_a_child(batch_archive(tmp_path, b"\x80\x02" + content), pattern)
 
 
+def test_a_pickle_of_many_small_steps_is_refused_before_it_has_taken_them(tmp_path: Path) -> None:
+    path = batch_archive(tmp_path, b"\x80\x02" + b"N0" * 10_000_000 + b".")
+    refused_in_a_child(path, "its pickle takes more than 1,000,000 steps")
+
+
 def test_images_of_official_shape_only(tmp_path: Path) -> None:
     images_path, labels_path = tmp_path / "train-images-idx3-ubyte.gz", tmp_path / "train-labels-idx1-ubyte.gz"
     images, labels = make_images(30, (1, 28, 28), RNG)
