@@ -20,7 +20,7 @@ from replication.analysis import lesion, margins, paths, probes, weak_learning
 from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run
 from replication.analysis.ranks import rank_correlation
 from replication.analysis.sampling import batches, draws, subset
-from replication.analysis.theory import Hypotheses, lemma_3_2_difference, load_hypotheses
+from replication.analysis.theory import Hypotheses, load_hypotheses
 from replication.config import Experiment
 from replication.datasets import PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
@@ -117,9 +117,7 @@ def analyse(
             "bootstrap": params.bootstrap,
         }
     }
-    hypotheses = load_hypotheses(folder, device) if method in BOOSTED else None
-    if hypotheses is not None:
-        hypotheses.network.to(memory_format=layout)
+    hypotheses = load_hypotheses(folder, device, fast=experiment.runtime.fast) if method in BOOSTED else None
     summary["theory"], outputs = _theory(subject, hypotheses, tables)
     fast = model
     if experiment.runtime.fast:  # thousands of forward passes
@@ -171,7 +169,6 @@ def _theory(
     tables["theory"] = rows
     nonvacuous = [row["block"] for row in rows if row["bound_product"] < 1]
     section = {
-        "lemma_3_2_max_difference": lemma_3_2_difference(subject.folder, subject.data),
         "rounds": len(rows),
         "positive_gain_blocks": sum(row["gain_positive"] for row in rows),
         "nonpositive_covariance_blocks": sum(row["covariance_nonpositive"] for row in rows),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from replication.analysis.sampling import batches
 from replication.boosting.multiclass import module_classifier
@@ -16,6 +16,7 @@ from replication.datasets import PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.errors import ResultsError
 from replication.files import read_csv
+from replication.models.folding import fold_batch_norms
 from replication.models.hypothesis import HypothesisFactory
 from replication.models.resnet import ResNet
 from replication.training.runs import load_network, load_tensors, read_description
@@ -24,45 +25,28 @@ from replication.training.seeds import stream_seed
 _BATCH = 500
 
 
-def hypothesis_outputs(
-    network: ResNet, factory: HypothesisFactory, states: dict[str, Tensor], images: Tensor
-) -> Iterator[Tensor]:
-    """o_1(x), o_2(x), ... (N, C), float64, as they were when each round ended.
-
-    Args:
-        network: the trained network; its blocks are those of the frozen prefix.
-        factory: of the same network, of the kind it was trained with.
-        states: all auxiliary classifiers, "ROUND.NAME" -> tensor.
-        images: normalised, (N, channels, H, W).
-    """
-    g = network.stem_input(images)
-    for index, module in enumerate(network.rounds):
-        g = module(g)
-        # A copy: the auxiliary classifier shares blocks with the network, which hold their later, final weights.
-        auxiliary = copy.deepcopy(factory.hypothesis(index).auxiliary).eval()
-        prefix = f"{index}."
-        try:
-            auxiliary.load_state_dict({k.removeprefix(prefix): v for k, v in states.items() if k.startswith(prefix)})
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise ResultsError(
-                f"the auxiliary classifier of round {index} does not fit ({reason}); train again"
-            ) from None
-        yield torch.softmax(auxiliary(g).double(), 1)
-
-
 @attrs.frozen(eq=False)
 class Hypotheses:
-    """The hypothesis modules of a BoostResNet run, as they were when each round ended, with their alphas."""
+    """The hypothesis modules of a BoostResNet run, as they were when each round ended.
+
+    Attributes:
+        network: as it was trained.
+        blocks: f_1, f_2, ..., the frozen prefix.
+        auxiliaries: the auxiliary classifier of every round.
+        alphas: alpha_1, alpha_2, ...
+    """
 
     network: ResNet
-    factory: HypothesisFactory
-    states: dict[str, Tensor]
+    blocks: list[nn.Module]
+    auxiliaries: list[nn.Module]
     alphas: list[float]
 
     def outputs(self, images: Tensor) -> Iterator[Tensor]:
-        """o_1(x), o_2(x), ... (N, C) of normalised images."""
-        return hypothesis_outputs(self.network, self.factory, self.states, images)
+        """o_1(x), o_2(x), ... (N, C), float64, of normalised images (N, channels, H, W)."""
+        g = self.network.stem_input(images)
+        for block, auxiliary in zip(self.blocks, self.auxiliaries, strict=True):
+            g = block(g)
+            yield torch.softmax(auxiliary(g).double(), 1)
 
     @torch.no_grad()
     def split_outputs(self, split: DeviceSplit, batch_size: int) -> list[Tensor]:
@@ -71,8 +55,15 @@ class Hypotheses:
         return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
 
 
-def load_hypotheses(folder: Path, device: torch.device | str = "cpu") -> Hypotheses:
-    """The hypothesis modules of a run directory; ResultsError where it is missing or damaged."""
+def load_hypotheses(folder: Path, device: torch.device | str = "cpu", *, fast: bool = False) -> Hypotheses:
+    """The hypothesis modules of a run directory.
+
+    Args:
+        fast: channels last and with folded batch norms; equal up to rounding.
+
+    Raises:
+        ResultsError: the run is missing or damaged.
+    """
     description = read_description(folder)
     network = load_network(folder).to(device)
     factory = HypothesisFactory(
@@ -83,7 +74,29 @@ def load_hypotheses(folder: Path, device: torch.device | str = "cpu") -> Hypothe
         raise ResultsError(
             f"{folder}/rounds.csv has {len(alphas)} rounds, its model {len(network.rounds)}; train again"
         )
-    return Hypotheses(network, factory, load_tensors(folder / "auxiliary.safetensors"), alphas)
+    states = load_tensors(folder / "auxiliary.safetensors")
+    blocks = list(network.rounds)
+    auxiliaries = [_auxiliary(factory, index, states) for index in range(len(blocks))]
+    if fast:
+        network.to(memory_format=torch.channels_last)
+        blocks, auxiliaries = _folded(blocks), _folded(auxiliaries)
+    return Hypotheses(network, blocks, auxiliaries, alphas)
+
+
+def _auxiliary(factory: HypothesisFactory, index: int, states: dict[str, Tensor]) -> nn.Module:
+    """A copy: an auxiliary classifier shares blocks with the network, which hold their later, final weights."""
+    auxiliary = copy.deepcopy(factory.hypothesis(index).auxiliary).eval()
+    prefix = f"{index}."
+    try:
+        auxiliary.load_state_dict({k.removeprefix(prefix): v for k, v in states.items() if k.startswith(prefix)})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ResultsError(f"the auxiliary classifier of round {index} does not fit ({reason}); train again") from None
+    return auxiliary
+
+
+def _folded(modules: list[nn.Module]) -> list[nn.Module]:
+    return [fold_batch_norms(module).to(memory_format=torch.channels_last) for module in modules]
 
 
 @torch.no_grad()
@@ -95,6 +108,7 @@ def lemma_3_2_difference(folder: Path, data: PreparedDataset, split: str = "test
     float64.
     """
     hypotheses = load_hypotheses(folder)
+    hypotheses.network.to(memory_format=torch.channels_last)  # faster; both sides are computed alike
     alphas, differences = hypotheses.alphas, []
     for images, _ in batches(to_device_split(data, split, "cpu"), _BATCH):
         total = torch.zeros(len(images), data.num_classes, dtype=torch.float64)

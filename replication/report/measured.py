@@ -90,9 +90,6 @@ def analysis_numbers(analyses: dict[str, tuple[Analysis, ...]]) -> Numbers:
             numbers = _all(found, field)
             if numbers:
                 values[f"{method}/{name}"] = spread(numbers)
-        lemma = _all(found, "theory.lemma_3_2_max_difference")
-        if lemma:
-            values[f"{method}/theory/lemma"] = significant(max(lemma), "", 2)
         vacuous = [one.number("complexity.vacuous") for one in found if one.number("complexity.vacuous") is not None]
         if vacuous:
             values[f"{method}/complexity/vacuous"] = f"{sum(map(bool, vacuous))} of {len(vacuous)}"

@@ -76,7 +76,7 @@ def _theory(names: list[str], tables: dict[str, list[dict[str, Any]]], noise: ra
         })  # fmt: skip
     final = tables["theory"][-1]
     return {
-        "lemma_3_2_max_difference": 4e-15, "rounds": len(names), "positive_gain_blocks": len(names),
+        "rounds": len(names), "positive_gain_blocks": len(names),
         "nonpositive_covariance_blocks": 4, "condition_blocks": 4, "surely_positive_gain_blocks": len(names),
         "surely_nonpositive_gain_blocks": 0, "surely_positive_covariance_blocks": 1, "bound_holds_blocks": len(names),
         "nonpositive_proof_covariance_blocks": 3, "surely_positive_proof_covariance_blocks": 2,

@@ -16,17 +16,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from replication.analysis.evaluate import KNOWN_COPIES, evaluate
-from replication.analysis.theory import hypothesis_outputs
+from replication.analysis.theory import load_hypotheses
 from replication.boosting.multiclass import BoostingState
 from replication.datasets.loader import to_device_split
 from replication.datasets.sources import Source
 from replication.errors import ResultsError, TrainingError
 from replication.files import read_csv, read_json, write_json
 from replication.models import build_network
-from replication.models.hypothesis import HypothesisFactory
 from replication.training.device import choose_device
 from replication.training.record import PHASES
-from replication.training.runs import load_model, load_tensors, read_description
+from replication.training.runs import load_model, read_description
 from replication.training.seeds import stream_seed
 from replication.training.train import train
 from tests.tampering import forget_digests
@@ -85,18 +84,14 @@ def test_same_seed_same_bytes_and_another_seed_other_bytes(experiment, digits, t
             assert (first / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
 
 
-def assert_rounds_are_what_the_saved_modules_give(folder, digits):
+def assert_rounds_are_what_the_saved_modules_give(folder, digits, *, fast=False):
     """Edges, gammas, alphas, bounds and errors recomputed from the weights alone; s_t = alpha_t o_t after every
     round.
     """
-    network = load_model(folder)
-    factory = HypothesisFactory(network, "transition-blocks", stream_seed(0, "auxiliary"))
     split = to_device_split(digits, "train", "cpu")
     state = BoostingState(split.labels, 10)
     rows = read_csv(folder / "rounds.csv")
-    with torch.no_grad():
-        states = load_tensors(folder / "auxiliary.safetensors")
-        outputs = list(hypothesis_outputs(network, factory, states, split.normalise(split.images)))
+    outputs = load_hypotheses(folder, fast=fast).split_outputs(split, 500)
     assert len(rows) == len(outputs) == 5
     for row, output in zip(rows, outputs, strict=True):
         statistics = state.measure(output)
@@ -106,8 +101,9 @@ def assert_rounds_are_what_the_saved_modules_give(folder, digits):
         torch.testing.assert_close(state.scores, state.alpha * state.outputs, rtol=1e-12, atol=1e-12)
 
 
-def test_rounds_are_what_the_saved_modules_give(trained, digits):
-    assert_rounds_are_what_the_saved_modules_give(trained / "runs/digits/boostresnet/seed0", digits)
+@pytest.mark.parametrize("fast", [False, True])
+def test_rounds_are_what_the_saved_modules_give(trained, digits, fast):
+    assert_rounds_are_what_the_saved_modules_give(trained / "runs/digits/boostresnet/seed0", digits, fast=fast)
 
 
 @pytest.mark.parametrize("auxiliary", ["transition-blocks", "linear"])
