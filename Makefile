@@ -54,6 +54,7 @@ reproduce: setup  ## the whole pipeline on the embedded digits data, the PDF, an
 	  '$(PY)' scripts/reproduce.py digits; \
 	fi
 	@$(MAKE) --no-print-directory paper summary
+	@'$(PY)' scripts/compare_results.py results/digits || echo "these results are not the committed ones (see above)"
 
 all: setup  ## every dataset at the lengths in params.yaml: hours to days (dvc repro)
 	@'$(PY)' scripts/mend_pipeline.py

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 import yaml
 
 from replication.analysis.checks import read_run
-from replication.config import COMMON, METHODS, Experiment, load_experiment
+from replication.config import CHANGE_NO_RUN, METHODS, Experiment, Lists, load_experiment, load_lists
 from replication.datasets import PreparedDataset, load_prepared
 from replication.datasets.pairs import data_of_method
 from replication.errors import ReplicationError, ResultsError
@@ -27,9 +28,7 @@ from replication.files import atomic_folder
 from replication.training.record import COLUMNS
 from replication.training.runs import load_model, load_tensors, read_description, run_folder
 
-# What the machine decides: a run made under other values is still the run that params.yaml describes.
-_OF_THE_MACHINE = ("runtime", *COMMON)
-# But for these, which change its numbers.
+# Of `runtime`, what changes a run's numbers by more than rounding.
 _PRECISIONS = ("precision", "feature_precision")
 _REFINED = "boostresnet-refined"
 _KNOWN_ALIKE = "if its code is known to give the same results, add --other-code"
@@ -59,6 +58,7 @@ def adopt(
     description = read_description(source)
     dataset, method, seed = _identity(source, description)
     experiment = load_experiment(dataset, params)
+    _check_lists(source, dataset, method, seed, load_lists(params))
     stage = "refine" if method == _REFINED else "train"
     _check_parameters(source, description, experiment)
     if not other_code:
@@ -98,12 +98,20 @@ def _identity(source: Path, description: dict[str, Any]) -> tuple[str, str, int]
     return dataset, str(method), seed
 
 
+def _check_lists(source: Path, dataset: str, method: str, seed: int, lists: Lists) -> None:
+    """The pipeline has a stage for every run of its lists and for no other."""
+    wanted = (("datasets", dataset, lists.datasets), ("methods", method, lists.methods), ("seeds", seed, lists.seeds))
+    for name, value, known in wanted:
+        if value not in known:
+            raise ResultsError(f"{source} is of {value}, which is not in `{name}` of params.yaml; add it there first")
+
+
 def _check_parameters(source: Path, description: dict[str, Any], experiment: Experiment) -> None:
     found = description.get("config")
     if not isinstance(found, dict):
         raise ResultsError(f"{source}/run.json has no configuration; copy the run directory again")
     parameters, runtime = experiment.as_dict(), _section(found, "runtime")
-    pairs = [(key, found.get(key), wanted) for key, wanted in parameters.items() if key not in _OF_THE_MACHINE]
+    pairs = [(key, found.get(key), wanted) for key, wanted in parameters.items() if key not in CHANGE_NO_RUN]
     pairs += [(f"runtime.{key}", runtime.get(key), parameters["runtime"][key]) for key in _PRECISIONS]
     for name, there, here in pairs:
         if there != here:
@@ -111,6 +119,12 @@ def _check_parameters(source: Path, description: dict[str, Any], experiment: Exp
                 f"{source} was trained with {name} = {there}, and params.yaml has {here}; change params.yaml to what"
                 " was trained, or train again"
             )
+    if runtime.get("threads") != parameters["runtime"]["threads"]:
+        print(
+            f"note: {source} was trained on {runtime.get('threads')} threads where params.yaml has"
+            f" {parameters['runtime']['threads']}: the same run up to rounding",
+            file=sys.stderr,
+        )
 
 
 def _section(description: dict[str, Any], name: str) -> dict[str, Any]:

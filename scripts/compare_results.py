@@ -1,6 +1,7 @@
 """Compare published results with those of another checkout: exactly on the same CPU type, within rounding elsewhere.
 
     python scripts/compare_results.py EXPECTED/results/digits results/digits
+    python scripts/compare_results.py results/digits          # against what the checkout's last commit has there
 
 The same device, CPU type, CPU instructions, thread count and versions of torch, numpy and scikit-learn (run.json) must
 give the same metrics.json, number for number, and the same tables beside the runs.
@@ -12,8 +13,12 @@ moves as far as any other.
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -72,12 +77,27 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
+def compare_with_commit(actual: Path) -> tuple[list[str], str]:
+    """`compare` with what git has committed under the same path."""
+    archive = subprocess.run(["git", "archive", "HEAD", actual.as_posix()], capture_output=True, check=False)
+    if archive.returncode != 0:
+        return [f"git has no committed {actual}"], ""
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+            tar.extractall(folder, filter="data")
+        return compare(Path(folder) / actual, actual)
+
+
 def main(arguments: list[str]) -> int:
-    differences, manner = compare(Path(arguments[0]), Path(arguments[1]))
+    if len(arguments) not in (1, 2):
+        print("usage: python scripts/compare_results.py [EXPECTED/results/DATASET] results/DATASET", file=sys.stderr)
+        return 2
+    *expected, actual = map(Path, arguments)
+    differences, manner = compare(expected[0], actual) if expected else compare_with_commit(actual)
     for difference in differences:
         print(f"error: {difference}", file=sys.stderr)
     if not differences:
-        print(manner)
+        print(manner if expected else f"against the committed results: {manner}")
     return bool(differences)
 
 

@@ -92,11 +92,12 @@ def test_a_good_run_is_copied_whole(elsewhere):
         assert (target / path.name).read_bytes() == path.read_bytes()
 
 
-def test_other_machine_settings_are_no_reason_to_refuse(elsewhere):
+def test_other_machine_settings_are_no_reason_to_refuse(elsewhere, capsys):
     parameters = yaml.safe_load(Path("params.yaml").read_text())
-    parameters["defaults"]["runtime"]["threads"] = 7
+    parameters["experiments"]["digits"]["runtime"]["threads"] = 7
     Path("params.yaml").write_text(yaml.safe_dump(parameters))
     adopt(elsewhere, Path("params.yaml"))
+    assert "threads where params.yaml has 7: the same run up to rounding" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("key", "value"), [("precision", "bfloat16"), ("feature_precision", "float16")])
@@ -188,6 +189,7 @@ def test_what_does_not_match_is_refused_with_the_reason(elsewhere, workspace):
     refused("names no run of ours", lambda copy: edit(copy / "run.json", method="magic"))
     refused(r"trained with budget = 0\.5, and params\.yaml has 0\.0004", lambda copy: edit(
         copy / "run.json", config=config | {"budget": 0.5}))  # fmt: skip
+    refused("is of 7, which is not in `seeds` of params.yaml", lambda copy: edit(copy / "run.json", seed=7))
     refused("other data", lambda copy: edit(copy / "run.json", data=data | {"content_hash": "0" * 64}))
     refused(r"lacks rounds\.csv", lambda copy: (copy / "rounds.csv").unlink())
     refused("ends elsewhere", lambda copy: edit(copy / "run.json", gradient_updates=1))

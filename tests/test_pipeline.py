@@ -190,12 +190,10 @@ def outputs(stage: str) -> list[str]:
     return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
 
 
-def test_what_a_stage_made_stays_until_there_is_better():
-    """DVC otherwise removes outputs before the command has so much as read params.yaml."""
-    for name, stage in STAGES.items():
-        for entry in stage["outs"]:
-            ((path, options),) = entry.items()
-            assert options["persist"] is True, f"{name}: {path}"
+def test_what_was_computed_can_come_back_from_the_run_cache():
+    """After a cut dvc.lock, or another value tried. DVC keeps no run cache of a stage with an output that persists."""
+    persist = {name for name, stage in STAGES.items() if "persist" in str(stage["outs"])}
+    assert persist == {"prepare"}  # whose downloads take longer than the rest
 
 
 def files_named(stage: str) -> set[str]:

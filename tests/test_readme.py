@@ -247,6 +247,7 @@ def test_make_ui_starts_no_server_where_there_is_one(tmp_path: Path, uri: str, s
     assert "secret" not in answer.stdout + answer.stderr
 
 
+IDENTITY = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
 HERE: dict[str, dict[str, object]] = {
     "hardware": {"device": "cpu", "gpu": None, "cpu": "A", "cpu_capability": "AVX2", "threads": 2},
     "versions": {"torch": "2.11", "numpy": "2.1", "scikit-learn": "1.7"},
@@ -281,6 +282,20 @@ def test_results_are_compared_by_machine(tmp_path: Path) -> None:
     assert len(compare_results.compare(wide, publish(tmp_path / "not near", 0.911, cpu="B"))[0]) == 3
     assert compare_results.compare(expected, publish(tmp_path / "fewer", 0.9, seeds=1))[0] == ["e2e/seed1 is missing"]
     assert compare_results.compare(tmp_path / "nothing", expected)[0] == [f"no results in {tmp_path / 'nothing'}"]
+
+
+def test_results_are_compared_with_the_last_commit(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    actual = publish(tmp_path / "results/digits", 0.9)
+    assert compare_results.main(["results/digits"]) == 1
+    assert capsys.readouterr().err == "error: git has no committed results/digits\n"
+    for command in (["init", "--quiet"], ["add", "."], [*IDENTITY, "commit", "--quiet", "--message", "results"]):
+        subprocess.run(["git", *command], check=True)
+    assert compare_results.main(["results/digits"]) == 0
+    assert capsys.readouterr().out == "against the committed results: 2 runs, same kind of machine: exactly equal\n"
+    (actual / "e2e/seed0/metrics.json").write_text('{"test_accuracy": 0.8}')
+    assert compare_results.main(["results/digits"]) == 1
+    assert compare_results.main([]) == 2
 
 
 @pytest.mark.parametrize("name", [key for section in HERE.values() for key in section])

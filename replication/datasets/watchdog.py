@@ -84,5 +84,6 @@ class _WatchedAdapter(HTTPAdapter):
                 watchdog.add(connection)
                 return connection
 
+        Watched.__name__ = plain.__name__  # it is shown in messages
         pool.ConnectionCls = Watched
         return pool
