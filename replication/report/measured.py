@@ -129,7 +129,8 @@ def rounds_numbers(results: DatasetResults) -> Numbers:
     binary = results.of(BINARY)
     if binary:
         guessing = sum(run.metrics.train_accuracy < _CHANCE for run in binary)
-        values[f"{BINARY}/guessing"] = f"{guessing} of {quantity(len(binary), 'seed')}"
+        if guessing:
+            values[f"{BINARY}/guessing"] = f"{guessing} of {quantity(len(binary), 'seed')}"
     voted = [run for run in results.of("adaboost-mm") if run.metrics.smallest_edge is not None]
     if voted:
         values["adaboost-mm/smallest_edge"] = spread([run.metrics.smallest_edge or 0.0 for run in voted])
