@@ -38,6 +38,9 @@ def publish(dataset: str, results: Path, runs: Path, weights: Path) -> None:
     for method in sorted(path.name for path in (results / dataset).iterdir() if any(path.glob("seed*/metrics.json"))):
         seed = best_seed(results / dataset / method)
         source, target = (run_folder(root, dataset, method, seed) for root in (runs, weights))
+        if not (source / "run.json").is_file():
+            print(f"{source} is not here: what weights/ has of {method}, if anything, stays")
+            continue
         if model_kind(read_description(source)) == "scores":
             continue
         size = (source / "model.safetensors").stat().st_size
