@@ -3,7 +3,8 @@
     python scripts/publish_weights.py DATASET
 
 A folder weights/DATASET/METHOD/seedN holds what `replication.training.runs.load_model` needs, run.json and
-model.safetensors, as the run directory has them. Networks above 5 MB stay where they are, with a line that says so.
+model.safetensors, as the run directory has them, but that run.json has the checksum of no other file. Networks above
+5 MB stay where they are, with a line that says so.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from replication.files import atomic_folder  # noqa: E402
+from replication.files import atomic_folder, read_json, write_json  # noqa: E402
 from replication.training.runs import model_kind, read_description, run_folder  # noqa: E402
 
 MOST_BYTES = 5_000_000
-FILES = ("run.json", "model.safetensors")
+WEIGHTS = "model.safetensors"
 
 
 def best_seed(method: Path) -> int:
@@ -43,14 +44,17 @@ def publish(dataset: str, results: Path, runs: Path, weights: Path) -> None:
             continue
         if model_kind(read_description(source)) == "scores":
             continue
-        size = (source / "model.safetensors").stat().st_size
+        size = (source / WEIGHTS).stat().st_size
         if size > MOST_BYTES:
             print(f"{source}: {size:,} bytes, left where it is")
             continue
         shutil.rmtree(weights / dataset / method, ignore_errors=True)
+        description = read_json(source / "run.json")
+        if "sha256" in description:  # of what is published; the curves and the rest are in results/
+            description["sha256"] = {WEIGHTS: description["sha256"][WEIGHTS]}
         with atomic_folder(target) as temporary:
-            for name in FILES:
-                shutil.copyfile(source / name, temporary / name)
+            shutil.copyfile(source / WEIGHTS, temporary / WEIGHTS)
+            write_json(temporary / "run.json", description)
         print(f"{target}: {size:,} bytes")
 
 
