@@ -65,6 +65,7 @@ def adopt(
         _check_code(source, description, stage)
     _check_data(source, description, load_prepared(prepared_root / f"{dataset}.safetensors"), method, experiment)
     _check_files(source, description, method)
+    _note_threads(source, description, experiment)
     target = run_folder(runs_root, dataset, method, seed)
     if source.resolve() != target.resolve():
         with atomic_folder(target) as temporary:
@@ -119,10 +120,13 @@ def _check_parameters(source: Path, description: dict[str, Any], experiment: Exp
                 f"{source} was trained with {name} = {there}, and params.yaml has {here}; change params.yaml to what"
                 " was trained, or train again"
             )
-    if runtime.get("threads") != parameters["runtime"]["threads"]:
+
+
+def _note_threads(source: Path, description: dict[str, Any], experiment: Experiment) -> None:
+    there, here = _section(description["config"], "runtime").get("threads"), experiment.runtime.threads
+    if there != here:
         print(
-            f"note: {source} was trained on {runtime.get('threads')} threads where params.yaml has"
-            f" {parameters['runtime']['threads']}: the same run up to rounding",
+            f"note: {source} was trained on {there} threads where params.yaml has {here}: the same run up to rounding",
             file=sys.stderr,
         )
 

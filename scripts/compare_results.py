@@ -6,9 +6,8 @@
 The same device, CPU type, CPU instructions, thread count and versions of torch, numpy and scikit-learn (run.json) must
 give the same metrics.json, number for number, and the same tables beside the runs.
 Otherwise every method's accuracies, averaged over its seeds as in the tables, must agree within 0.005 or, where that is
-more, half a standard error of the published mean: another machine must come closer than other seeds would. Training
-magnifies rounding: Adam divides by the size of the gradient, so that a weight whose gradient is nothing but rounding
-moves as far as any other.
+more, half a standard error of the published mean: training magnifies rounding, but another machine must come closer
+than other seeds would.
 """
 
 from __future__ import annotations

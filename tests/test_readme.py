@@ -148,7 +148,7 @@ def cost_in_prose() -> dict[str, list[float]]:
 
 
 def runs_in_prose() -> dict[str, list[float]]:
-    """The same of runs: peaks of memory, and MNIST's accuracy against depth."""
+    """The same of runs: peaks of memory, cosines, and MNIST's accuracy against depth."""
     timing = [table(f"results/cifar10/{method}/seed0/timing.csv") for method in ("boostresnet", "e2e")]
     accuracy = {
         (row["method"], row["seed"]): 100 * float(row["test_accuracy"])
@@ -156,9 +156,12 @@ def runs_in_prose() -> dict[str, list[float]]:
         if row["depth"] == "10"
     }
     ahead = [accuracy["e2e", seed] - accuracy["boostresnet", seed] for seed in "012"]
+    claims = {one["id"]: one for one in json.loads((ROOT / "results/cifar10/claims.json").read_text())["claims"]}
+    cosines = list(claims["relation-descent"]["values"].values())
     peaks = [max(float(row["peak_memory_bytes"]) for row in rows) / 2**30 for rows in timing]
     return {
         r"\((\S+) GiB on CIFAR-10, end to end (\S+):": peaks,
+        r"\(a mean cosine of (\S+), seeds (\S+) to (\S+)\)": [sum(cosines) / 3, min(cosines), max(cosines)],
         r"by (\S+) to (\S+) points of test accuracy under each of three seeds": [min(ahead), max(ahead)],
     }
 

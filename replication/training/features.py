@@ -58,8 +58,10 @@ class FrozenPrefix:
 
     def on_batch(self, images: Tensor) -> Tensor:
         """As `__call__`, for a batch to be trained on."""
+        if self.fixed:
+            return self(images)
         for module in self.modules:
-            module.train(not self.fixed)
+            module.train()
         g: Tensor = self(images)
         for module in self.modules:
             module.eval()
