@@ -34,10 +34,14 @@ class FrozenPrefix:
         fast: channels last, and copies with folded batch norms instead of the modules themselves.
         training: batch norms go by each training batch and follow it with their running statistics, as in the released
             code. The outputs on an image then change with every update, so that none are stored, and no norm is folded.
+        bfloat16: convolutions and matrix products of training batches in bfloat16 (autocast), as in what is trained on
+            them; what is stored or checked stays float32.
     """
 
-    def __init__(self, network: ResNet | Ensemble, *, fast: bool = False, training: bool = False) -> None:
-        self._network, self._fast, self.fixed = network, fast, not training
+    def __init__(
+        self, network: ResNet | Ensemble, *, fast: bool = False, training: bool = False, bfloat16: bool = False
+    ) -> None:
+        self._network, self._fast, self.fixed, self._bfloat16 = network, fast, not training, bfloat16
         self.modules: list[nn.Module] = []
 
     def freeze(self, module: nn.Module) -> None:
@@ -58,14 +62,15 @@ class FrozenPrefix:
 
     def on_batch(self, images: Tensor) -> Tensor:
         """As `__call__`, for a batch to be trained on."""
-        if self.fixed:
-            return self(images)
-        for module in self.modules:
-            module.train()
-        g: Tensor = self(images)
-        for module in self.modules:
-            module.eval()
-        return g
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16):
+            if self.fixed:
+                return self(images)
+            for module in self.modules:
+                module.train()
+            g: Tensor = self(images)
+            for module in self.modules:
+                module.eval()
+            return g
 
 
 class SplitFeatures:

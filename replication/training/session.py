@@ -37,8 +37,9 @@ class Session:
 
     def prefix(self) -> FrozenPrefix:
         """An empty prefix of the session's network."""
-        training = self.experiment.boostresnet.prefix_mode == "training"
-        return FrozenPrefix(self.network, fast=self.experiment.runtime.fast, training=training)
+        runtime, training = self.experiment.runtime, self.experiment.boostresnet.prefix_mode == "training"
+        bfloat16 = runtime.precision == "bfloat16"
+        return FrozenPrefix(self.network, fast=runtime.fast, training=training, bfloat16=bfloat16)
 
     def features(self, data: DeviceSplit, prefix: FrozenPrefix) -> SplitFeatures:
         """The outputs of `prefix` on `data`, stored within the run's limits."""

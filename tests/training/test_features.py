@@ -187,3 +187,19 @@ def test_cached_views_are_marked_and_need_room(experiment, digits, tmp_path):
     cramped = attrs.evolve(views, runtime=attrs.evolve(views.runtime, memory_limit_gib=0.0))
     with pytest.raises(TrainingError, match=r"no room for 2 views of 1,293 images"):
         train(cramped, digits, "boostresnet", 0, tmp_path / "d")
+
+
+def test_bfloat16_is_for_the_batches_alone_that_go_through_the_prefix(network, digits, experiment):
+    runtime = attrs.evolve(experiment.runtime, precision="bfloat16")
+    data = to_device_split(digits, "train", torch.device("cpu"))
+    prefixes = [FrozenPrefix(network, fast=True, bfloat16=bfloat16) for bfloat16 in (False, True)]
+    features = SplitFeatures(data, prefixes[1], 100, runtime)
+    for module in network.rounds[:3]:
+        for prefix in prefixes:
+            prefix.freeze(module)
+        features.advance()
+    images = data.normalise(data.images[:50])
+    exact, rounded = (prefix.on_batch(images).float() for prefix in prefixes)
+    assert 1e-4 < float((rounded - exact).norm() / exact.norm()) < 0.02  # eight bits, three modules
+    assert features[slice(0, 50)].dtype == torch.float32
+    torch.testing.assert_close(features[slice(0, 50)], exact, rtol=1e-5, atol=1e-6)
