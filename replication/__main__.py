@@ -1,20 +1,17 @@
-"""The command line: one subcommand per stage. Parses, calls, and maps errors to one clear line and an exit code."""
+"""The command line: one subcommand per stage. Parses and calls."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from replication import memory
+from replication import terminal
 from replication.config import DATASETS, METHODS, Experiment, load_experiment
-from replication.errors import ConfigError, ReplicationError, ResultsError, TrainingError
+from replication.errors import ConfigError, ResultsError
 
 app = typer.Typer(
     name="python -m replication",
@@ -48,9 +45,22 @@ Track = Annotated[bool, typer.Option(envvar="REPLICATION_TRACK", help="Follow th
 PARAMS = Path("params.yaml")
 RAW, PREPARED, RUNS, RESULTS = Path("data/raw"), Path("data/prepared"), Path("runs"), Path("results")
 GENERATED, README = Path("paper/generated"), Path("README.md")
+CHECKED = Path("data/checked")
 
 
 # Heavy packages are imported where they are used: --help answers at once, and the report needs no torch.
+
+
+@app.command()
+def check(dataset: Dataset, params: Params = PARAMS) -> None:
+    """Check the parameters. The first stage: DVC removes what a later one shall make anew before that one sees them."""
+    from replication.config import load_lists, load_variants
+    from replication.files import write_json
+
+    load_lists(params)
+    load_variants(dataset, params)  # and with them the experiment
+    # The same for whatever is valid: what does not depend on a value that changed is not run again.
+    write_json(CHECKED / f"{dataset}.json", {"dataset": dataset, "parameters": "valid"})
 
 
 @app.command()
@@ -89,8 +99,9 @@ def train(
         train_run(experiment, data, method, seed, RUNS)
         return
     with tracking.open_tracker(describe_start(experiment, data, method, seed), enabled=track) as tracker:
-        with _errors_named(f"{dataset} {method} seed {seed}", target):
-            folder = train_run(experiment, data, method, seed, RUNS, (tracker.log, _print_progress))
+        run = f"{dataset} {method} seed {seed}"
+        with terminal.errors_named(run, target):
+            folder = train_run(experiment, data, method, seed, RUNS, (tracker.log, terminal.progress_of(run)))
         tracker.finish(folder)
     print(f"wrote {folder}")
 
@@ -282,68 +293,13 @@ def _experiment(dataset: str, params: Path, device: str) -> Experiment:
     return experiment_from_dict(values, "--device")
 
 
-@contextlib.contextmanager
-def _errors_named(run: str, folder: Path) -> Iterator[None]:
-    """Put the run in front of a TrainingError that does not name its folder: several may write to one terminal."""
-    try:
-        yield
-    except TrainingError as error:
-        if str(folder) in str(error):
-            raise
-        raise TrainingError(f"{run}: {error}") from error
-
-
-def _print_progress(kind: str, row: dict[str, object]) -> None:
-    """One line per point of the curves: enough to watch a run of hours by."""
-    if kind == "history":
-        block = "" if row["block"] is None else f" block {row['block']}"
-        accuracies = f"train {row['train_accuracy']:.4f} validation {row['validation_accuracy']:.4f}"
-        print(f"update {row['gradient_updates']:>7}{block}: {accuracies}", flush=True)
-
-
 def _copy(official: bool) -> str:
     return "official copy" if official else "UNOFFICIAL COPY"
 
 
-class _Stopped(BaseException):
-    """A signal; its only argument is the number. Not KeyboardInterrupt: typer ends that one without a word."""
-
-
-def _stop(number: int, _frame: object) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second one stops at once
-    raise _Stopped(number)
-
-
-def _heed_signals() -> None:
-    """Until training listens for itself; what is ignored, as in a background job, stays so."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _stop)
-
-
 def main() -> None:
-    """Run the command line; a ReplicationError or a signal becomes one line on standard error and an exit code."""
-    memory.keep_freed_pages()
-    _heed_signals()
-    try:
-        app()
-    except ReplicationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except _Stopped as stop:
-        name = signal.Signals(stop.args[0]).name
-        print(f"error: stopped by {name}; nothing half-written is left, run the same command again", file=sys.stderr)
-        sys.exit(128 + stop.args[0])
-    except (OSError, MemoryError, RuntimeError, ImportError) as error:
-        # The machine's doing, wherever it struck; what is none of it is a mistake of ours and keeps its traceback.
-        if memory.ran_out(error):
-            line = memory.explain(error)
-        elif isinstance(error, OSError):
-            line = f"the system refused ({error}); check the path, its permissions and the room on the disk"
-        else:
-            raise
-        print(f"error: {line}", file=sys.stderr)
-        sys.exit(1)
+    """Run the command line."""
+    terminal.run(app)
 
 
 if __name__ == "__main__":

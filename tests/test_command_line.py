@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from replication.__main__ import _errors_named
 from replication.errors import TrainingError
+from replication.terminal import errors_named
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -114,7 +114,7 @@ def test_a_run_is_named_once():
     ):
         with (
             pytest.raises(TrainingError, match=rf"^{expected}$"),
-            _errors_named("digits e2e seed 1", Path("runs/digits/e2e/seed1")),
+            errors_named("digits e2e seed 1", Path("runs/digits/e2e/seed1")),
         ):
             raise TrainingError(message)
 

@@ -34,6 +34,7 @@ NOWHERE = {
     "replication.files": "how files are written, not what is in them",
     "replication.lock": "who may work",
     "replication.memory": "words",
+    "replication.terminal": "words",
     "replication.tracking": "MLflow is a view of runs/",
 }
 _READ = "reads data/prepared, which is a dependency"
@@ -130,7 +131,8 @@ def entry_points(stage: str) -> set[str]:
 
 def reached(stage: str) -> set[str]:
     """Every module of ours that a stage can come to import, but for what `NOWHERE` and `WITHOUT` keep out."""
-    kept_out, seen, waiting = NOWHERE.keys(), set(), entry_points(stage)
+    kept_out = [name for name in NOWHERE if not any(belongs_to(name, [dep]) for dep in named_modules(stage))]
+    seen, waiting = set(), entry_points(stage)
     while waiting:
         module = waiting.pop()
         if module in seen or belongs_to(module, kept_out):
@@ -140,6 +142,11 @@ def reached(stage: str) -> set[str]:
         assert path is not None
         waiting |= ours(imported(ast.parse(path.read_text(encoding="utf-8"))))
     return seen
+
+
+def named_modules(stage: str) -> list[str]:
+    """The modules and packages that a stage declares."""
+    return [dep.removesuffix(".py").replace("/", ".") for dep in STAGES[stage]["deps"]]
 
 
 def declared(stage: str) -> list[Path]:

@@ -1,0 +1,78 @@
+"""What the command line shows of a training, and how it ends: one clear line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import typer
+
+from replication import memory
+from replication.errors import ReplicationError, TrainingError
+
+
+@contextlib.contextmanager
+def errors_named(run: str, folder: Path) -> Iterator[None]:
+    """Put the run in front of a TrainingError that does not name its folder: several may write to one terminal."""
+    try:
+        yield
+    except TrainingError as error:
+        if str(folder) in str(error):
+            raise
+        raise TrainingError(f"{run}: {error}") from error
+
+
+def progress_of(run: str) -> Callable[[str, dict[str, object]], None]:
+    """Print one line per point of the curves, with the run in front: enough to watch several runs of hours by."""
+
+    def show(kind: str, row: dict[str, object]) -> None:
+        if kind == "history":
+            block = "" if row["block"] is None else f" block {row['block']}"
+            accuracies = f"train {row['train_accuracy']:.4f} validation {row['validation_accuracy']:.4f}"
+            print(f"{run}: update {row['gradient_updates']:>7}{block}: {accuracies}", flush=True)
+
+    return show
+
+
+class _Stopped(BaseException):
+    """A signal; its only argument is the number. Not KeyboardInterrupt: typer ends that one without a word."""
+
+
+def _stop(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one stops at once
+    raise _Stopped(number)
+
+
+def _heed_signals() -> None:
+    """Until training listens for itself; what is ignored, as in a background job, stays so."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command line; a ReplicationError or a signal becomes one line on standard error and an exit code."""
+    memory.keep_freed_pages()
+    _heed_signals()
+    try:
+        app()
+    except ReplicationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except _Stopped as stop:
+        name = signal.Signals(stop.args[0]).name
+        print(f"error: stopped by {name}; nothing half-written is left, run the same command again", file=sys.stderr)
+        sys.exit(128 + stop.args[0])
+    except (OSError, MemoryError, RuntimeError, ImportError) as error:
+        # The machine's doing, wherever it struck; what is none of it is a mistake of ours and keeps its traceback.
+        if memory.ran_out(error):
+            line = memory.explain(error)
+        elif isinstance(error, OSError):
+            line = f"the system refused ({error}); check the path, its permissions and the room on the disk"
+        else:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(1)

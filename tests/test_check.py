@@ -1,0 +1,72 @@
+"""A mistake in params.yaml under a real `dvc repro`: the first stage says so, and nothing that was made is gone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGE, RUN = "train@digits-hist-gradient-boosting-0", Path("runs/digits/hist-gradient-boosting/seed0")
+
+
+def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "REPLICATION_TRACK": "0", "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout, by what DVC needs of it, in which one run was made."""
+    folder = tmp_path_factory.mktemp("checkout")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "replication", folder / "replication", ignore=ignored)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
+    assert dvc(folder, "init", "--no-scm", "--quiet").returncode == 0
+    answer = dvc(folder, "repro", STAGE)
+    assert answer.returncode == 0, answer.stderr
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_mistake_removes_nothing_and_its_correction_makes_nothing_again(trained: Path) -> None:
+    before, params = contents(trained / RUN), trained / "params.yaml"
+    valid = params.read_text()
+    assert "iterations: 100 " in valid
+    params.write_text(valid.replace("iterations: 100 ", "iterations: -1 "))
+    answer = dvc(trained, "repro", STAGE)
+    assert answer.returncode != 0
+    errors = [line for line in answer.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "stock_library.iterations" in errors[0]
+    assert contents(trained / RUN) == before
+
+    params.write_text(valid.replace("[?] the library's default", "[?] another comment"))
+    answer = dvc(trained, "repro", STAGE)
+    assert answer.returncode == 0, answer.stderr
+    assert f"Stage '{STAGE}' didn't change, skipping" in answer.stdout
+    assert contents(trained / RUN) == before
+
+
+def test_every_stage_waits_for_the_check(trained: Path) -> None:
+    listing = dvc(trained, "dag", "--dot")
+    assert listing.returncode == 0, listing.stderr
+    edges = [line.rstrip(";").split(" -> ") for line in listing.stdout.splitlines() if " -> " in line]
+    above: dict[str, set[str]] = {}
+    for upper, lower in ([name.strip().strip('"') for name in edge] for edge in edges):
+        above.setdefault(lower, set()).add(upper)
+
+    def checked(stage: str) -> bool:
+        return stage.startswith("check@") or any(map(checked, above.get(stage, ())))
+
+    stages = set(dvc(trained, "stage", "list", "--all", "--name-only").stdout.split())
+    assert {f"check@{name}" for name in ("digits", "cifar10", "svhn", "mnist")} < stages
+    assert not [stage for stage in stages if not checked(stage)]
