@@ -18,11 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from replication.files import atomic_folder, read_json, write_json  # noqa: E402
+from replication.files import atomic_folder  # noqa: E402
 from replication.training.runs import model_kind, read_description, run_folder  # noqa: E402
+from replication.weights import WEIGHTS, copy_model  # noqa: E402
 
 MOST_BYTES = 5_000_000
-WEIGHTS = "model.safetensors"
 
 
 def best_seed(method: Path) -> int:
@@ -49,12 +49,8 @@ def publish(dataset: str, results: Path, runs: Path, weights: Path) -> None:
             print(f"{source}: {size:,} bytes, left where it is")
             continue
         shutil.rmtree(weights / dataset / method, ignore_errors=True)
-        description = read_json(source / "run.json")
-        if "sha256" in description:  # of what is published; the curves and the rest are in results/
-            description["sha256"] = {WEIGHTS: description["sha256"][WEIGHTS]}
         with atomic_folder(target) as temporary:
-            shutil.copyfile(source / WEIGHTS, temporary / WEIGHTS)
-            write_json(temporary / "run.json", description)
+            copy_model(source, temporary)
         print(f"{target}: {size:,} bytes")
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replication.files import read_json, write_json
+from replication.errors import ReplicationError
+from replication.files import read_json, sha256, write_json
 
 
-def forget_digests(folder: Path) -> None:
-    """Take the files' digests out of run.json, so that what is damaged next is found by other means or not at all."""
-    description = read_json(folder / "run.json")
-    description.pop("sha256", None)
-    write_json(folder / "run.json", description)
+def renew_digests(folder: Path) -> None:
+    """Give run.json the digests of the files as they are now, so that what was damaged is found by other means or not
+    at all. A run.json that is damaged itself stays as it is.
+    """
+    try:
+        description = read_json(folder / "run.json")
+    except ReplicationError:
+        return
+    digests = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != "run.json"}
+    write_json(folder / "run.json", description | {"sha256": digests})

@@ -19,7 +19,7 @@ from replication.config import load_experiment
 from replication.datasets.prepared import save_prepared
 from replication.errors import ReplicationError, ResultsError
 from replication.training.train import train
-from tests.tampering import forget_digests
+from tests.tampering import renew_digests
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -171,8 +171,8 @@ def test_what_does_not_match_is_refused_with_the_reason(elsewhere, workspace):
         copy = workspace / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(elsewhere, copy)
-        forget_digests(copy)
         spoil(copy)
+        renew_digests(copy)
         with pytest.raises(ReplicationError, match=match) as caught:
             adopt(copy, Path("params.yaml"))
         assert "\n" not in str(caught.value)

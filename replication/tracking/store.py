@@ -21,6 +21,7 @@ from replication.files import read_json
 from replication.tracking import records
 from replication.tracking.location import artifact_location, database_path, one_line, without_credentials
 from replication.tracking.records import Point
+from replication.weights import copy_model
 
 _ENVIRONMENT = {  # what the user has set stays
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -230,8 +231,7 @@ class Store:
         with tempfile.TemporaryDirectory() as folder:
             weights = Path(folder, "weights")
             weights.mkdir()
-            for name in ("run.json", "model.safetensors"):
-                shutil.copy(run_dir / name, weights)
+            copy_model(run_dir, weights)
             code = Path(folder, "replication")
             shutil.copytree(Path(__file__).parents[1], code, ignore=shutil.ignore_patterns("__pycache__"))
             target = str(Path(folder, "model"))

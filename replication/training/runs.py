@@ -29,6 +29,7 @@ _DESCRIPTION: dict[str, type] = {
     "model": dict,
     "data": dict,
     "gradient_updates": int,
+    "sha256": dict,
 }
 _MOST_LEARNERS, _MOST_CLASSES, _LARGEST_SIDE = 10_000, 100_000, 4096
 
@@ -83,10 +84,9 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def _check_digests(folder: Path, description: dict[str, Any]) -> None:
-    digests = description.get("sha256", {})  # runs of earlier versions have none
-    if not isinstance(digests, dict):
+    if "model.safetensors" not in description["sha256"]:
         raise ResultsError(f"{folder}/run.json has no valid 'sha256'; train the run again")
-    for name, digest in digests.items():
+    for name, digest in description["sha256"].items():
         path = folder / Path(name).name
         if not path.is_file() or sha256(path) != digest:
             raise ResultsError(

@@ -14,7 +14,7 @@ from replication.analysis.checks import check_finite, check_train_error, read_ru
 from replication.analysis.evaluate import evaluate
 from replication.errors import ReplicationError
 from replication.training.train import train
-from tests.tampering import forget_digests
+from tests.tampering import renew_digests
 
 
 @pytest.fixture
@@ -79,22 +79,23 @@ def test_damage_is_named_in_one_line(run, tmp_path):
     for number, (words, damage) in enumerate(DAMAGES):
         copy = tmp_path / str(number)
         shutil.copytree(run, copy)
-        forget_digests(copy)
         damage(copy)
+        renew_digests(copy)
         with pytest.raises(ReplicationError, match=re.escape(words)) as caught:
             read_run(copy, "digits", "boostresnet", 0)
         assert "\n" not in str(caught.value)
 
 
 def test_a_model_that_does_not_give_what_its_run_recorded_publishes_nothing(run, experiment, digits, tmp_path):
-    forget_digests(run)
     weights = load_file(run / "model.safetensors")
     weights["head.linear.weight"] = weights["head.linear.weight"].roll(1, 0).contiguous()  # every class is another
     save_file(weights, run / "model.safetensors")
+    renew_digests(run)
     with pytest.raises(ReplicationError, match=r"model\.safetensors does not give what rounds\.csv records"):
         evaluate(experiment, digits, "boostresnet", 0, tmp_path / "runs", tmp_path / "results")
     weights["head.linear.weight"][0] = float("inf")
     save_file(weights, run / "model.safetensors")
+    renew_digests(run)
     with pytest.raises(ReplicationError, match=r"model\.safetensors"):
         evaluate(experiment, digits, "boostresnet", 0, tmp_path / "runs", tmp_path / "results")
     assert not (tmp_path / "results").exists()

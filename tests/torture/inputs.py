@@ -37,6 +37,7 @@ from tests.archives import (
     tar_archive,
     write_archives,
 )
+from tests.tampering import renew_digests
 from tests.torture.tally import Tally
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -306,17 +307,20 @@ def _run_targets(folder: Path) -> Iterator[Target]:
     run.mkdir(exist_ok=True)
     header = b"gradient_updates,block,train_accuracy\n"
     parts = {
-        "run.json": json.dumps(description).encode(),
         "model.safetensors": save(network.state_dict()),
         "history.csv": header + b"0,,0.5\n100,1,0.75\n",
         "rounds.csv": b"block,module,cumulative_updates,edge\n0,stem,50,0.125\n1,block1,100,0.25\n",
         "timing.csv": b"gradient_updates,block,seconds,peak_memory_bytes\n0,,0.5,1000\n100,1,1.5,2000\n",
     }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
+    parts["run.json"] = json.dumps(description | {"sha256": digests}).encode()
 
     def read_with(name: str, read: Callable[[Path], object]) -> Callable[[Path], object]:
         def with_the_others(file: Path) -> object:
             for other, content in parts.items():
                 (run / other).write_bytes(file.read_bytes() if other == name else content)
+            if name != "run.json":  # or the digests alone would find it
+                renew_digests(run)
             return read(run)
 
         return with_the_others

@@ -9,6 +9,7 @@ from typing import Any
 from replication.config import load_experiment
 from replication.files import write_csv, write_json
 from replication.tracking.store import Store
+from tests.tampering import renew_digests
 
 ROOT = Path(__file__).resolve().parents[2]
 HISTORY = ("gradient_updates", "block", "train_accuracy", "train_loss", "test_accuracy")
@@ -47,6 +48,7 @@ def write_run(folder: Path, started: str = "2026-01-01T00:00:00+00:00", **change
     write_csv(run_dir / "timing.csv", tuple(timing[0]), timing)
     write_json(run_dir / "run.json", run)
     (run_dir / "model.safetensors").write_bytes(b"weights")
+    renew_digests(run_dir)
     return run_dir
 
 

@@ -21,6 +21,7 @@ from replication.tracking import records
 from replication.tracking.location import one_line, without_credentials
 from replication.tracking.store import Store
 from replication.training.interruption import Interrupted
+from tests.tampering import renew_digests
 from tests.tracking.samples import active_runs, description, history_rows, snapshot, write_metrics, write_run
 
 
@@ -77,6 +78,7 @@ def test_logged_model_predicts_as_its_signature_says(store: Store, tmp_path: Pat
         run = json.loads((run_dir / "run.json").read_text())
         run["model"] |= {"kind": "ensemble", "learners": 2, "vote": kind == "voting ensemble"}
         write_json(run_dir / "run.json", run)
+    renew_digests(run_dir)
     (output,) = store.client.get_run(tracking.log_run(run_dir)).outputs.model_outputs
     mlflow.set_tracking_uri(store.uri)
     model = mlflow.pyfunc.load_model(f"models:/{output.model_id}")

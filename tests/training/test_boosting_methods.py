@@ -27,7 +27,7 @@ from replication.training.runs import load_model, load_network
 from replication.training.seeds import stream_seed
 from replication.training.session import open_session
 from replication.training.train import train
-from tests.tampering import forget_digests
+from tests.tampering import renew_digests
 
 METHODS = ("boostresnet-binary", "adaboost-mm", "gradient-boosting", "hist-gradient-boosting")
 DETERMINED_BY_SEED = ("history.csv", "rounds.csv", "model.safetensors", "auxiliary.safetensors")
@@ -170,9 +170,9 @@ def test_the_stock_library_is_marked_and_trains_on_no_more_than_it_says(short, d
     assert metrics["train_samples"] == 100 and metrics["gradient_updates"] == 0
     with pytest.raises(ResultsError, match="kept the scores of its model"):
         load_model(folder)
-    forget_digests(folder)
     scores = load_file(folder / "model.safetensors")
     save_file({name: value for name, value in scores.items() if name != "test"}, folder / "model.safetensors")
+    renew_digests(folder)
     with pytest.raises(ResultsError, match="no scores for the test split; train the run again"):
         evaluate(few, digits, "hist-gradient-boosting", 0, tmp_path, tmp_path / "results")
 

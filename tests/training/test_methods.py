@@ -28,7 +28,7 @@ from replication.training.record import PHASES
 from replication.training.runs import load_model, read_description
 from replication.training.seeds import stream_seed
 from replication.training.train import train
-from tests.tampering import forget_digests
+from tests.tampering import renew_digests
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("boostresnet", "e2e", "boostresnet-refined")
@@ -115,10 +115,10 @@ def test_lemma_3_2_holds_on_the_trained_network(experiment, digits, tmp_path, au
     metrics = evaluate(changed, digits, "boostresnet", 0, tmp_path / "runs", tmp_path / "results")
     assert metrics["lemma_3_2_max_difference"] < 1e-6
     # It is no tautology: had the last auxiliary classifier not become the network's head, it would fail.
-    forget_digests(tmp_path / "runs/digits/boostresnet/seed0")
     states = load_file(tmp_path / "runs/digits/boostresnet/seed0/auxiliary.safetensors")
     states["4.head.linear.bias"] += torch.arange(10.0)
     save_file(states, tmp_path / "runs/digits/boostresnet/seed0/auxiliary.safetensors")
+    renew_digests(tmp_path / "runs/digits/boostresnet/seed0")
     broken = evaluate(changed, digits, "boostresnet", 0, tmp_path / "runs", tmp_path / "results")
     assert broken["lemma_3_2_max_difference"] > 1e-2
 
