@@ -39,6 +39,7 @@ class Action:
         least: how often it is done in a turn at least.
         turn_seconds: how long a turn lasts at least, about.
         parameters: what it gives gradients to.
+        counted: what memory and operations are counted on in its place.
     """
 
     repeat: Callable[[int], object]
@@ -47,6 +48,7 @@ class Action:
     least: int = 1
     turn_seconds: float = _TURN
     parameters: tuple[nn.Parameter, ...] = ()
+    counted: Action | None = None
     _times: int | None = attrs.field(default=None, init=False)
     _seconds: float = attrs.field(default=0.0, init=False)  # of a turn, about
 
@@ -165,6 +167,7 @@ def peak_allocation(action: Action, device: torch.device) -> int:
     """Most bytes that two rounds of `action` hold at a time beyond what was held before; gradients, which are there
     from one update to the next, count. The action must have been done before, for Adam's moments not to.
     """
+    action = action.counted or action
     for parameter in action.parameters:
         parameter.grad = None
     action.prepare()
@@ -214,6 +217,7 @@ def arithmetic_and_traffic(action: Action) -> tuple[int, int]:
     """Floating-point operations (products and convolutions, two per multiply-add) and bytes moved by `action`, which
     must have been done before.
     """
+    action = action.counted or action
     action.prepare()
     with FlopCounterMode(display=False) as counter:
         action.repeat(1)

@@ -27,7 +27,8 @@ _BATCH = 500
 
 @attrs.frozen(eq=False)
 class Hypotheses:
-    """The hypothesis modules of a BoostResNet run, as they were when each round ended.
+    """The hypothesis modules of a BoostResNet run, as they were when each round ended (with `prefix_mode: training` but
+    for the blocks' running statistics, which then go on changing: they are as the training's end left them).
 
     Attributes:
         network: as it was trained.

@@ -207,8 +207,8 @@ def markdown_claims(by_dataset: dict[str, tuple[Judged, ...]]) -> str:
         lines += [_markdown_line(dataset, one) for one in applying(verdicts) if one.verdict != NOT_RUN]
         remarks.append(f"{name}: {counted(applying(verdicts))}. {_not_run(verdicts)}".rstrip())
     remarks.append(
-        "Of a mean it is Student's 95 % interval, in brackets, that must lie inside the range; it knows no bounds, so that"
-        " of a rank correlation may end beyond 1."
+        "Of a mean it is Student's 95 % interval, in brackets, that must lie inside the range; it knows no bounds, so"
+        " that of a rank correlation may end beyond 1."
     )
     remarks.append("A verdict leads to the runs it rests on and, where there is none, the reason.")
     if any(one.added for verdicts in by_dataset.values() for one in verdicts):

@@ -23,7 +23,8 @@ _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 
 
 def choose_device(runtime: RuntimeParams) -> torch.device:
-    """The device that `runtime.device` names; sets the number of CPU threads and deterministic kernels.
+    """The device that `runtime.device` names; sets the number of CPU threads and, on CUDA, the current device,
+    deterministic kernels and float32 without TF32.
 
     Raises:
         TrainingError: CUDA is asked for and is not there, or compiling is and there is no compiler.
@@ -45,6 +46,9 @@ def choose_device(runtime: RuntimeParams) -> torch.device:
             raise TrainingError(
                 f"runtime.device is {name} and there are {count} GPUs, from cuda:0 on; name one of them"
             )
+        torch.cuda.set_device(device)  # where NCCL and whatever names no device work, one process of torchrun a GPU
+        # float32 is float32: cuDNN would round the inputs of convolutions to TF32's ten bits.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         # The same numbers from the same seed, also of what is no convolution; a kernel that cannot warns and runs.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
         torch.use_deterministic_algorithms(True, warn_only=True)

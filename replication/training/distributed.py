@@ -86,9 +86,10 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batches of all processes (PyTorch's own does so on CUDA only)."""
 
     def forward(self, g: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape; in evaluation mode a plain batch norm."""
+        """(B, C, H, W) -> the same shape and precision, computed in float32; in evaluation mode a plain batch norm."""
         if not self.training or world() == 1:
             return super().forward(g)
+        precision, g = g.dtype, g.float()  # a batch in bfloat16 has sums that eight bits do not hold
         # Two passes, as the variance about the mean loses fewer digits than the mean of the squares.
         count = torch.tensor(float(g.numel() // g.shape[1]), device=g.device)
         dist.all_reduce(count)
@@ -97,7 +98,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         variance = differentiable_all_reduce(centred.square().sum((0, 2, 3))) / count
         self._track(mean.detach(), variance.detach(), float(count))
         scale = self.weight / torch.sqrt(variance + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(precision)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: float) -> None:

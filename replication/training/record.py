@@ -74,6 +74,8 @@ class Recorder:
         try:
             yield
         finally:
+            if self._device.type == "cuda":  # or the next phase would wait for what this one only launched
+                torch.cuda.synchronize(self._device)
             self.spent[phase] += time.perf_counter() - start
 
     def snapshot(self) -> Snapshot:

@@ -62,11 +62,11 @@ class UpdateLoop:
         last, made = torch.zeros(()), 0
         while made < updates and not (asked_to_stop() and world() == 1):  # several processes stop together, later
             inputs, labels = self._draw()
+            self._optimizer.zero_grad(set_to_none=True)  # before the forward pass, which may use their memory
             with self._autocast:
                 logits = self._forward(inputs)
             # The oracle's loss is a function of the whole batch, not a mean over its parts.
             last = self._loss(gather_rows(logits.float(), len(labels)), labels)
-            self._optimizer.zero_grad(set_to_none=True)
             last.backward()
             sum_gradients(self._model.parameters())
             if self._clamp is not None:
