@@ -30,7 +30,7 @@ from replication.report.measured import analysis_numbers, cost_numbers, depth_nu
 from replication.report.render import budget_text, data_mark
 from replication.report.reported import reported
 from replication.report.results import DatasetResults, Run
-from replication.report.tables import ResultRow, ResultsTable, compared_at, equal_updates_points, results_table
+from replication.report.tables import ResultRow, ResultsTable, compared_at, equal_updates_differences, results_table
 from replication.report.verdicts import Judged, verdict_numbers
 
 Numbers = dict[str, str]
@@ -174,11 +174,7 @@ def _theory(runs: Sequence[Run]) -> Numbers:
 
 def _gaps(results: DatasetResults) -> Numbers:
     """Differences in test accuracy, in points, paired by seed."""
-    at_equal = [
-        boosted.metrics.test_accuracy - point.test_accuracy
-        for run, point in equal_updates_points(results)
-        if (boosted := results.seed("boostresnet", run.seed)) and point.test_accuracy is not None
-    ]
+    at_equal = equal_updates_differences(results)
     at_the_end = {
         method: [
             run.metrics.test_accuracy - other.metrics.test_accuracy

@@ -70,6 +70,7 @@ _VALUES = {
     "swaps/tau_error": "swaps.tau_error_correlation",
     "paths/length": "paths.mean_length",
     "alignment/mean": "alignment.mean",
+    "alignment/control": "alignment.control_mean",
 }
 
 

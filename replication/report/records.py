@@ -32,6 +32,7 @@ class Metrics:
     learners: int | None
     smallest_edge: float | None
     stock_library: str | None
+    train_samples: int | None  # training images that were used, where that is not all
 
 
 @attrs.frozen
@@ -146,6 +147,7 @@ def read_metrics(fields: Fields) -> Metrics:
         learners=fields.optional(fields.integer, "learners"),
         smallest_edge=fields.optional(fields.number, "smallest_edge"),
         stock_library=fields.optional(fields.text, "stock_library"),
+        train_samples=fields.optional(fields.integer, "train_samples"),
     )
 
 

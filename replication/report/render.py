@@ -45,7 +45,7 @@ def cells(row: ResultRow) -> tuple[str, ...]:
         return (row.label, NOT_RUN, *[NO_VALUE] * 4, paper_cell(row.reported), *[NO_VALUE] * 4)
     updates = counts(row.gradient_updates, NO_VALUE)
     return (
-        row.label + (_MARK[row.key] if row.remark else ""),
+        row.label + (_MARK.get(row.key, "") if row.remark else ""),
         str(len(row.seeds)),
         NO_VALUE if updates == "0" else updates,
         percent(row.train, NO_VALUE),
@@ -88,7 +88,8 @@ def notes(tables: Sequence[ResultsTable]) -> list[str]:
         )
     if any(row.key == E2E_AT_EQUAL_UPDATES for row in rows):
         sentences.append(
-            f"At BoostResNet's updates: the last point of the curve that is not beyond them{_early(tables)}."
+            f"At BoostResNet's updates: the last point of the curve that is not beyond them{_early(tables)}"
+            f"{_on_curve_images(tables)}."
         )
     if any(row.seconds is not None for row in rows):
         sentences.append(
@@ -99,6 +100,12 @@ def notes(tables: Sequence[ResultsTable]) -> list[str]:
         remarks = dict.fromkeys(row.remark for row in rows if row.key == key and row.remark)
         if remarks:
             sentences.append(f"{mark.strip()}: {'; '.join(remarks)}.")
+    sentences += [
+        f"{DATASET_LABELS[table.dataset]}, {row.label}: {row.remark}."
+        for table in tables
+        for row in table.rows
+        if row.remark and row.key not in _MARK
+    ]
     return sentences
 
 
@@ -107,6 +114,12 @@ def _early(tables: Sequence[ResultsTable]) -> str:
     early = [table for table in tables if table.compared not in ("", SAME_UPDATES)]
     texts = [f"{DATASET_LABELS[table.dataset]}: {table.compared}" for table in early]
     return f" ({'; '.join(texts)})" if texts else ""
+
+
+def _on_curve_images(tables: Sequence[ResultsTable]) -> str:
+    """What such a point was measured on, where that is not all: ', on a sample (MNIST: 2,000 training images)'."""
+    texts = [f"{DATASET_LABELS[table.dataset]}: {table.curve_images}" for table in tables if table.curve_images]
+    return f", on the sample of images behind the curves ({'; '.join(texts)})" if texts else ""
 
 
 def _exact_text(table: ResultsTable) -> str:

@@ -35,6 +35,8 @@ from replication.report.records import (
 FILES = ("metrics.json", "history.csv", "rounds.csv", "timing.csv", "run.json")
 SCHEMA = 1
 
+#: Of `runtime`, what changes numbers by more than rounding.
+_PRECISIONS = ("config.runtime.precision", "config.runtime.feature_precision")
 _CHANGE_NO_RUN = tuple(f"config.{section}." for section in ("runtime", *COMMON))
 
 
@@ -155,7 +157,8 @@ def _check_alike(runs: Sequence[Run]) -> None:
         pairs |= {f"config.{key}": (ours[key], theirs[key]) for key in ours.keys() & theirs.keys()}
         for key in sorted(pairs):
             ours_value, theirs_value = pairs[key]
-            if ours_value != theirs_value and not key.startswith(_CHANGE_NO_RUN):
+            matters = key in _PRECISIONS or not key.startswith(_CHANGE_NO_RUN)
+            if ours_value != theirs_value and matters:
                 raise ResultsError(
                     f"{other.path / 'run.json'}: {key} is {theirs_value!r:.40} but seed {first.seed} has "
                     f"{ours_value!r:.40}; train all seeds of {first.method} alike, or remove the odd one"

@@ -10,14 +10,9 @@ from __future__ import annotations
 import attrs
 
 from replication.report.formats import Estimate, counts
-from replication.report.labels import (
-    BINARY,
-    E2E_AT_EQUAL_UPDATES,
-    E2E_AT_EQUAL_UPDATES_LABEL,
-    METHOD_STYLES,
-    STOCK_LIBRARY,
-)
+from replication.report.labels import E2E_AT_EQUAL_UPDATES, E2E_AT_EQUAL_UPDATES_LABEL, METHOD_STYLES
 from replication.report.records import HistoryPoint
+from replication.report.remarks import curve_images, remark
 from replication.report.reported import Reported, reported
 from replication.report.results import DatasetResults, Run
 
@@ -51,7 +46,9 @@ class ResultRow:
 
 @attrs.frozen
 class ResultsTable:
-    """All lines of one dataset and what holds for all of them; `compared` is what `compared_at` says."""
+    """All lines of one dataset and what holds for all of them; `compared` and `curve_images` are what the functions of
+    these names say.
+    """
 
     dataset: str
     rows: tuple[ResultRow, ...]
@@ -59,6 +56,7 @@ class ResultsTable:
     budgets: tuple[float, ...]
     exact_test_images: int | None = None
     compared: str = ""
+    curve_images: str = ""
 
     @property
     def not_run(self) -> bool:
@@ -101,6 +99,7 @@ def results_table(results: DatasetResults) -> ResultsTable:
         results.budgets,
         exact.pop() if len(exact) == 1 else None,
         compared_at(results),
+        curve_images(results),
     )
 
 
@@ -118,6 +117,19 @@ def equal_updates_points(results: DatasetResults) -> list[tuple[Run, HistoryPoin
         if point is not None:
             pairs.append((run, point))
     return pairs
+
+
+def equal_updates_differences(results: DatasetResults) -> list[float]:
+    """Test accuracy of BoostResNet less that of end to end after as many updates, seed by seed, both as their curves
+    have it: on the same images.
+    """
+    differences = []
+    for run, point in equal_updates_points(results):
+        boosted = results.seed("boostresnet", run.seed)
+        end = point_at(boosted, boosted.metrics.gradient_updates) if boosted else None
+        if end is not None and end.test_accuracy is not None and point.test_accuracy is not None:
+            differences.append(end.test_accuracy - point.test_accuracy)
+    return differences
 
 
 def round_rows(results: DatasetResults) -> list[RoundRow]:
@@ -184,30 +196,13 @@ def _method_row(results: DatasetResults, method: str, label: str) -> ResultRow:
         seconds=_mean([run_seconds(results, run) for run in runs]),
         reported=reported(results.dataset, method),
         learners=tuple(count for run in runs if (count := _learners(run)) is not None),
-        remark=_remark(runs),
+        remark=remark(runs),
         exact_test=_estimate([run.metrics.exact_test_accuracy for run in runs]) if runs else None,
     )
 
 
 def _learners(run: Run) -> int | None:
     return len(run.rounds) or run.metrics.learners
-
-
-def _remark(runs: tuple[Run, ...]) -> str:
-    """What sets these runs apart from the others of the table."""
-    if not runs:
-        return ""
-    first = runs[0]
-    if first.method == STOCK_LIBRARY:
-        library = first.metrics.stock_library or "a stock library"
-        return (
-            f"a stock library's row, not our implementation ({library}), on raw pixels: no gradient updates, no "
-            "budget, and its parameters are thresholds and leaf values"
-        )
-    if first.method == BINARY:
-        names = " against ".join(first.info.class_names) or "two classes"
-        return f"Algorithms 1 and 2 on two of the classes alone ({names}), an easier problem than the other lines'"
-    return ""
 
 
 def _equal_updates_row(results: DatasetResults) -> ResultRow:

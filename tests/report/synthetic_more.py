@@ -123,7 +123,7 @@ def _sections(
                     "kendall_tau": 1.0},
         "swaps": {"tau_error_correlation": -0.8, "one_swap_error": 0.1, "most_swaps": 6, "most_swaps_error": 0.3},
         "paths": {"blocks": blocks, "mean_length": 1.4, "shorter_than_half_share": 0.9},
-        "alignment": {"mean": 0.1, "positive_blocks": 5, "blocks": blocks},
+        "alignment": {"mean": 0.1, "control_mean": -0.05, "positive_blocks": 5, "blocks": blocks},
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from replication.errors import ResultsError
+from replication.files import read_csv, write_csv
 from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, signed, significant
 from replication.report.labels import E2E_AT_EQUAL_UPDATES
 from replication.report.macros import numbers
@@ -84,8 +85,10 @@ def test_who_is_ahead_in_words(plant: Plant, tmp_path: Path, gaps: tuple[float, 
         plant("digits", "e2e", seed)
         results = load_results("digits", tmp_path / "results")
         (point,) = [point for run, point in equal_updates_points(results) if run.seed == seed]
-        reached = (point.test_accuracy or 0) + gap
-        edit_json(folder / "metrics.json", lambda value, reached=reached: value.update(test_accuracy=reached))
+        # By the curves, which are of the same images; metrics.json may be of more of them.
+        rows = read_csv(folder / "history.csv")
+        rows[-1]["test_accuracy"] = str((point.test_accuracy or 0) + gap)
+        write_csv(folder / "history.csv", tuple(rows[0]), rows)
     assert numbers(load_results("digits", tmp_path / "results"))["gap/equal_updates/words"] == words
 
 

@@ -1,0 +1,66 @@
+"""What is said of a line before it is compared with another: shortcuts, parts of the data, samples of the curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from replication.errors import ResultsError
+from replication.report.readme import markdown_results
+from replication.report.remarks import curve_images, remark
+from replication.report.results import load_results
+from replication.report.tables import results_table
+from tests.report.synthetic import Plant, edit_json
+
+
+def _changed(folder: Path, section: str, **values: object) -> None:
+    edit_json(folder / "run.json", lambda run: run["config"].setdefault(section, {}).update(values))
+
+
+def test_shortcuts_are_named_below_the_table(plant: Plant, tmp_path: Path) -> None:
+    for method in ("boostresnet", "e2e"):
+        folder = plant("digits", method, 0)
+        _changed(folder, "augmentation", cached_views=3, flip=True, crop_padding=0)
+        _changed(folder, "runtime", precision="bfloat16", feature_precision="float16")
+    text = markdown_results({"digits": results_table(load_results("digits", tmp_path / "results"))}.values())
+    assert (
+        "digits, BoostResNet: batches of 3 augmented views of every image per block, drawn once and stored; forward"
+        " passes on training batches in bfloat16; outputs of the frozen blocks stored in float16." in text
+    )
+    assert "digits, End to end: forward passes on training batches in bfloat16." in text
+
+
+def test_views_of_images_that_are_not_augmented_are_none(plant: Plant, tmp_path: Path) -> None:
+    _changed(plant("digits", "boostresnet", 0), "augmentation", cached_views=3, flip=False, crop_padding=0)
+    assert remark(load_results("digits", tmp_path / "results").of("boostresnet")) == ""
+
+
+@pytest.mark.parametrize("key", ["precision", "feature_precision"])
+def test_seeds_of_another_precision_do_not_go_into_one_mean(plant: Plant, tmp_path: Path, key: str) -> None:
+    for seed, value in enumerate(("auto", "bfloat16")):
+        folder = plant("digits", "boostresnet", seed)
+        _changed(folder, "runtime", threads=seed + 1, **{key: value})
+    with pytest.raises(ResultsError, match=rf"config\.runtime\.{key} is 'bfloat16' but seed 0 has 'auto'"):
+        load_results("digits", tmp_path / "results")
+
+
+def test_the_stock_library_says_how_much_it_was_fitted_to(plant: Plant, tmp_path: Path) -> None:
+    folder = plant("digits", "hist-gradient-boosting", 0)
+    size = load_results("digits", tmp_path / "results").all[0].info.train_size
+    for samples, words in ((10, f", fitted to 10 of {size:,} training images:"), (size, "on raw pixels:")):
+        edit_json(folder / "metrics.json", lambda value, samples=samples: value.update(train_samples=samples))
+        assert words in remark(load_results("digits", tmp_path / "results").of("hist-gradient-boosting"))
+
+
+def test_samples_behind_the_curves_are_counted_where_they_are_not_all(plant: Plant, tmp_path: Path) -> None:
+    folder = plant("digits", "e2e", 0)
+    info = load_results("digits", tmp_path / "results").all[0].info
+    sizes = [info.train_size, info.validation_size, info.test_size]
+    for train, held_out, words in (
+        (max(sizes), max(sizes), ""),
+        (7, max(sizes), "7 training images"),
+        (7, 5, "7 training, 5 validation and 5 test images"),
+    ):
+        _changed(folder, "evaluation", train_samples=train, held_out_samples=held_out)
+        assert curve_images(load_results("digits", tmp_path / "results")) == words
