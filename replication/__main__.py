@@ -54,11 +54,10 @@ CHECKED = Path("data/checked")
 @app.command()
 def check(dataset: Dataset, params: Params = PARAMS) -> None:
     """Check the parameters. The first stage: DVC removes what a later one shall make anew before that one sees them."""
-    from replication.config import load_lists, load_variants
+    from replication.check import check_parameters
     from replication.files import write_json
 
-    load_lists(params)
-    load_variants(dataset, params)  # and with them the experiment
+    check_parameters(dataset, params)
     # The same for whatever is valid: what does not depend on a value that changed is not run again.
     write_json(CHECKED / f"{dataset}.json", {"dataset": dataset, "parameters": "valid"})
 

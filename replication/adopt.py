@@ -31,6 +31,8 @@ from replication.training.runs import load_model, load_tensors, read_description
 # Of `runtime`, what changes a run's numbers by more than rounding.
 _PRECISIONS = ("precision", "feature_precision")
 _REFINED = "boostresnet-refined"
+_WAIT = 600  # seconds
+_ONCE_MORE = "the run is in its place; when that is mended: `dvc commit --force"
 _KNOWN_ALIKE = "if its code is known to give the same results, add --other-code"
 
 
@@ -83,13 +85,17 @@ def record(stage: str) -> None:
     """
     try:
         finished = subprocess.run(
-            ["dvc", "commit", "--force", stage], capture_output=True, text=True, timeout=600, check=False
-        )
+            ["dvc", "--wait-for-lock", "commit", "--force", stage],
+            capture_output=True, text=True, timeout=_WAIT, check=False,
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise ReplicationError("dvc is not installed here; adopt the run where the pipeline is") from error
+    except subprocess.TimeoutExpired as error:
+        raise ReplicationError(f"dvc has not taken {stage} within {_WAIT} s; {_ONCE_MORE} {stage}`") from error
     if finished.returncode != 0:
-        reason = (finished.stderr.strip() or finished.stdout.strip()).splitlines()[-1]
-        raise ReplicationError(f"dvc does not take {stage}: {reason}; is it in the lists of params.yaml?")
+        said = (finished.stderr + finished.stdout).splitlines()
+        reason = next((line for line in said if line.startswith("ERROR: ")), f"exit code {finished.returncode}")
+        raise ReplicationError(f"dvc does not take {stage}: {reason.removeprefix('ERROR: ')}; {_ONCE_MORE} {stage}`")
 
 
 def _identity(source: Path, description: dict[str, Any]) -> tuple[str, str, int]:
@@ -178,7 +184,8 @@ def _code_of(stage: str) -> list[str]:
 def _git(*arguments: str) -> list[str] | None:
     """The lines that git prints in the working directory; None where it fails or is missing."""
     try:
-        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=60, check=True)
+        command = ["git", "--no-optional-locks", *arguments]  # looks, and leaves no lock behind if it is killed
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.splitlines()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -32,7 +34,12 @@ def progress_of(run: str) -> Callable[[str, dict[str, object]], None]:
         if kind == "history":
             block = "" if row["block"] is None else f" block {row['block']}"
             accuracies = f"train {row['train_accuracy']:.4f} validation {row['validation_accuracy']:.4f}"
-            print(f"{run}: update {row['gradient_updates']:>7}{block}: {accuracies}", flush=True)
+            try:
+                print(f"{run}: update {row['gradient_updates']:>7}{block}: {accuracies}", flush=True)
+            except OSError as error:  # who read it has gone, or the disk of a log is full: no reason to stop training
+                sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+                with contextlib.suppress(OSError):
+                    print(f"note: {run}: progress can no longer be shown ({error}); training goes on", file=sys.stderr)
 
     return show
 
@@ -56,6 +63,9 @@ def _heed_signals() -> None:
 def run(app: typer.Typer) -> None:
     """Run a command line; a ReplicationError or a signal becomes one line on standard error and an exit code."""
     memory.keep_freed_pages()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a sign that a terminal's encoding lacks is no reason to end
+            stream.reconfigure(errors="replace")
     _heed_signals()
     try:
         app()

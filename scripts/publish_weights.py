@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from replication.files import atomic_folder  # noqa: E402
+from replication.run_directory import WEIGHTS, copy_model  # noqa: E402
 from replication.training.runs import model_kind, read_description, run_folder  # noqa: E402
-from replication.weights import WEIGHTS, copy_model  # noqa: E402
 
 MOST_BYTES = 5_000_000
 

@@ -33,15 +33,29 @@ HALVES = (
     ("*@{}-boostresnet-binary*", "*@{}-[!bg]*"),
 )
 LOCK = Path("scratch/locks/reproduce")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro")
 
 
 class Stopped(Exception):
-    """SIGTERM came in."""
+    """A signal came in; its only argument is the number."""
 
 
-def _stop(_signal: int, _frame: object) -> None:
-    raise Stopped
+def _stop(number: int, _frame: object) -> None:
+    raise Stopped(number)
+
+
+def _end(processes: list[subprocess.Popen[bytes]], number: int) -> int:
+    """Pass the signal on to DVC and what it has started, and wait: a training puts away what it has. Gives `number`."""
+    for ignored in _SIGNALS:  # a second one shall not leave them alone
+        signal.signal(ignored, signal.SIG_IGN)
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            # A closed terminal is nothing that DVC or a training listens to.
+            os.killpg(process.pid, signal.SIGTERM if number == signal.SIGHUP else number)
+    for process in processes:
+        process.wait()
+    return number
 
 
 def main() -> int:
@@ -59,22 +73,20 @@ def main() -> int:
 
 
 def _reproduce(dataset: str) -> int:
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, _stop)
     # The report stage takes all runs into MLflow at once; to follow trainings of seconds takes longer than they do.
     environment = {"REPLICATION_TRACK": "0", **os.environ}
     halves = [[*DVC, "--single-item", "--glob", *(part.format(dataset) for part in half)] for half in HALVES]
     for together in ([[*DVC, f"prepare@{dataset}"]], halves, [[*DVC, f"report@{dataset}"]]):
-        processes = [subprocess.Popen(command, env=environment, start_new_session=True) for command in together]
+        processes: list[subprocess.Popen[bytes]] = []
         try:
+            for command in together:
+                processes.append(subprocess.Popen(command, env=environment, start_new_session=True))
             codes = [process.wait() for process in processes]
         except (KeyboardInterrupt, Stopped) as error:
-            number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
-            for process in processes:  # DVC and what it has started: a training puts away what it has
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
-            for process in processes:
-                process.wait()
-            return 128 + number
+            return 128 + _end(processes, error.args[0] if isinstance(error, Stopped) else signal.SIGINT)
         if any(codes):
             failed = next(command for command, code in zip(together, codes, strict=True) if code)
             print(f"error: `{' '.join(failed[2:])}` failed; its own message is above", file=sys.stderr)

@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from replication.adopt import adopt
+from replication.adopt import adopt, record
 from replication.config import load_experiment
 from replication.datasets.prepared import save_prepared
 from replication.errors import ReplicationError, ResultsError
@@ -221,6 +221,23 @@ def test_dvc_finds_an_adopted_run_up_to_date(elsewhere, workspace, digits):
     call("dvc", "init", "--no-scm", "-q")
     call(sys.executable, "-m", "replication", "adopt", str(elsewhere))
     assert "didn't change, skipping" in call("dvc", "repro", "train@digits-boostresnet-0")
+
+
+def test_what_dvc_says_is_passed_on_with_what_to_do(workspace, monkeypatch):
+    program = workspace / "bin/dvc"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'ERROR: the lock is held' >&2\necho 'Having any troubles?' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    with pytest.raises(ReplicationError) as caught:
+        record("train@digits-boostresnet-0")
+    assert str(caught.value) == (
+        "dvc does not take train@digits-boostresnet-0: the lock is held; the run is in its place; when that is mended:"
+        " `dvc commit --force train@digits-boostresnet-0`"
+    )
+    program.write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(ReplicationError, match="exit code 3"):
+        record("train@digits-boostresnet-0")
 
 
 def test_a_folder_that_is_none_is_refused(workspace):

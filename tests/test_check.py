@@ -9,9 +9,48 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from replication.check import check_parameters
+from replication.errors import ReplicationError
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGE, RUN = "train@digits-hist-gradient-boosting-0", Path("runs/digits/hist-gradient-boosting/seed0")
+
+
+MISTAKES = (
+    ("binary.positive 12", "digits", "positive: 8 ", "positive: 12 "),
+    ("binary.positive 3", "digits", "positive: 8 ", "positive: 3 "),
+    ("model.blocks must be at least 3", "digits", "blocks: 6, width: 16", "blocks: 2, width: 16"),
+    ("model.blocks must be at least 3", "cifar10", "model: {reading: paper-text, width: 15}",
+     "model: {reading: released, blocks: 1}"),
+    ("data.validation_fraction", "digits", "validation_fraction: 0.1 ", "validation_fraction: 0.0001 "),
+    ("stock_library.train_samples", "mnist", "train_samples: 10000              # [?] trains",
+     "train_samples: 5              # [?] trains"),
+    ("prefix_mode", "cifar10", "cached_views: 0 ", "cached_views: 2 "),  # among the ablations
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "dataset", "before", "after"), MISTAKES)
+def test_what_a_later_stage_would_refuse_is_refused_at_once(
+    tmp_path: Path, words: str, dataset: str, before: str, after: str
+) -> None:
+    path, text = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text()
+    path.write_text(text)
+    check_parameters(dataset, path)
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    with pytest.raises(ReplicationError, match=words) as caught:
+        check_parameters(dataset, path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
+def test_a_device_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("device: auto ", "device: cuda ", 1))
+    with pytest.raises(ReplicationError, match=r"runtime\.device asks for CUDA"):
+        check_parameters("digits", tmp_path / "params.yaml")
 
 
 def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -176,5 +176,28 @@ def test_a_signal_ends_it_in_one_line_with_the_usual_code(workspace, number, mod
     ]
 
 
+def test_a_reader_that_goes_away_does_not_end_a_training(workspace):
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text().replace("budget: 0.005 ", "budget: 0.0005 "))
+    run("prepare", "digits", cwd=workspace)
+    command = [sys.executable, "-m", "replication", "train", "digits", "gradient-boosting", "--no-track"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=workspace, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        message = process.stderr.read()
+        assert process.wait(120) == 0, message
+    assert message.count("progress can no longer be shown") == 1
+    assert (workspace / "runs/digits/gradient-boosting/seed0/run.json").is_file()
+
+
+def test_a_terminal_that_lacks_a_sign_shows_another(workspace):
+    answer = run("summary", "digits", PYTHONIOENCODING="ascii")
+    assert answer.returncode == 0 and "BoostResNet" in answer.stdout, answer.stderr
+
+
 def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores them

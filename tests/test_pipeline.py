@@ -34,6 +34,7 @@ NOWHERE = {
     "replication.files": "how files are written, not what is in them",
     "replication.lock": "who may work",
     "replication.memory": "words",
+    "replication.run_directory": "which runs are refused, not what is published of the others",
     "replication.terminal": "words",
     "replication.tracking": "MLflow is a view of runs/",
 }
@@ -46,7 +47,13 @@ _OF_RUNS = {
     "replication.models": _TRAINED,
     "replication.training": _TRAINED,
 }
+_REFUSES = "which parameters are refused, not what is written of the others"
 WITHOUT = {
+    "check": {
+        "replication.datasets": _REFUSES,
+        "replication.models": _REFUSES,
+        "replication.training": _REFUSES,
+    },
     "prepare": {
         "replication.datasets.download": "the checksum decides what is read",
         "replication.datasets.transfer": "the checksum decides what is read",

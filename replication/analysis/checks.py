@@ -31,6 +31,8 @@ NUMBERS_OF_ROUNDS: dict[str, tuple[str, ...]] = {
     "adaboost-mm": ("edge", "alpha", "bound", "train_error"),
     "gradient-boosting": ("alpha", "train_error"),
 }
+# What model.safetensors holds, by method; a network where nothing is said.
+_KINDS = {"adaboost-mm": "ensemble", "gradient-boosting": "ensemble", "hist-gradient-boosting": "scores"}
 _COUNTS, _WORDS = ("gradient_updates", "cumulative_updates"), ("module", "moved_on")
 _LONGEST_COUNT = 18  # digits
 
@@ -70,12 +72,23 @@ def _check_values(description: dict[str, Any], path: Path) -> None:
     if type(description["data"]["official"]) is not bool:
         raise ResultsError(f"{path} has no valid 'data.official'; train the run again")
     binary_pair(description, path)
+    _check_model(description, path)
     boosting = description["config"].get("boostresnet")
     if not isinstance(boosting, dict) or boosting.get("auxiliary") not in AUXILIARIES:
         raise ResultsError(f"{path} has no valid 'config.boostresnet.auxiliary'; train the run again")
     edge = boosting.get("initial_edge")
     if not isinstance(edge, float | int) or not 0 <= edge < 1:
         raise ResultsError(f"{path} has no valid 'config.boostresnet.initial_edge'; train the run again")
+
+
+def _check_model(description: dict[str, Any], path: Path) -> None:
+    """What model.safetensors is said to hold is what the method leaves, of the size that was asked for."""
+    model, config = description["model"], description["config"].get("model")
+    if model.get("kind", "resnet") != _KINDS.get(description["method"], "resnet"):
+        raise ResultsError(f"{path}: a run of {description['method']} leaves no model of its 'model.kind'")
+    for key in ("reading", "blocks", "width"):
+        if not isinstance(config, dict) or model.get(key) != config.get(key):
+            raise ResultsError(f"{path}: model.{key} is not that of its 'config'; train the run again")
 
 
 def binary_pair(description: dict[str, Any], path: Path) -> BinaryParams:

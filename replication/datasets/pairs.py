@@ -15,6 +15,15 @@ def data_of_method(data: PreparedDataset, method: str, pair: BinaryParams) -> Pr
     return restrict_to_pair(data, pair.negative, pair.positive) if method == "boostresnet-binary" else data
 
 
+def check_pair(pair: BinaryParams, name: str, classes: int) -> None:
+    """DataError unless `pair` is two different ones of the classes of the dataset `name`."""
+    if pair.negative == pair.positive or not (0 <= pair.negative < classes and 0 <= pair.positive < classes):
+        raise DataError(
+            f"binary.negative {pair.negative} and binary.positive {pair.positive} must be two different classes of"
+            f" {name}, 0 to {classes - 1}"
+        )
+
+
 def restrict_to_pair(data: PreparedDataset, negative: int, positive: int) -> PreparedDataset:
     """The images of two classes, relabelled 0 (`negative`) and 1 (`positive`), in their order.
 
@@ -24,11 +33,7 @@ def restrict_to_pair(data: PreparedDataset, negative: int, positive: int) -> Pre
     Raises:
         DataError: a class does not exist, or the two are one.
     """
-    if negative == positive or not (0 <= negative < data.num_classes and 0 <= positive < data.num_classes):
-        raise DataError(
-            f"binary.negative {negative} and binary.positive {positive} must be two different classes of {data.name},"
-            f" 0 to {data.num_classes - 1}"
-        )
+    check_pair(BinaryParams(negative=negative, positive=positive), data.name, data.num_classes)
     chosen = {split: np.isin(labels, (negative, positive)) for split, labels in data.labels.items()}
     return attrs.evolve(
         data,

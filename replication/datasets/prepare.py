@@ -100,9 +100,7 @@ def stratified(labels: Labels, fraction: float, seed: int) -> npt.NDArray[np.boo
     Raises:
         DataError: the fraction is less than one image.
     """
-    total = round(fraction * len(labels))
-    if total < 1:
-        raise DataError(f"data.validation_fraction: {fraction:g} of {len(labels)} training images is none; raise it")
+    total = validation_size(fraction, len(labels))
     marked = np.zeros(len(labels), dtype=np.bool_)
     bits = np.random.PCG64(seed)
     for label, share in enumerate(_shares(np.bincount(labels), total)):
@@ -110,6 +108,14 @@ def stratified(labels: Labels, fraction: float, seed: int) -> npt.NDArray[np.boo
         order = np.argsort(bits.random_raw(len(members)), kind="stable")
         marked[members[order[:share]]] = True
     return marked
+
+
+def validation_size(fraction: float, images: int) -> int:
+    """round(fraction * images), the number held out for validation; DataError where that is none."""
+    total = round(fraction * images)
+    if total < 1:
+        raise DataError(f"data.validation_fraction: {fraction:g} of {images} training images is none; raise it")
+    return total
 
 
 def _shares(counts: npt.NDArray[np.int64], total: int) -> list[int]:

@@ -50,9 +50,14 @@ def stage_sizes(blocks: int) -> tuple[int, ...]:
     return tuple(blocks // STAGES + (stage < blocks % STAGES) for stage in range(STAGES))
 
 
-def _released(model: ModelParams, image_shape: tuple[int, int, int], num_classes: int) -> ResNet:
-    if model.blocks < STAGES:
+def check_blocks(model: ModelParams) -> None:
+    """ConfigError where the reading needs more blocks: one a stage."""
+    if model.reading == "released" and model.blocks < STAGES:
         raise ConfigError(f"model.blocks must be at least {STAGES} in the released reading, got {model.blocks}")
+
+
+def _released(model: ModelParams, image_shape: tuple[int, int, int], num_classes: int) -> ResNet:
+    check_blocks(model)
     modules: list[nn.Module] = [ConvolutionalStem(image_shape[0], model.width)]
     names, starts = ["stem"], []
     channels = model.width

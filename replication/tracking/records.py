@@ -25,6 +25,7 @@ import psutil
 
 from replication.errors import ReplicationError, ResultsError
 from replication.files import read_csv, read_json, sha256
+from replication.run_directory import check_digests
 
 # Per file of a run directory: the column that MLflow takes for the step, and the prefix of the metrics' names.
 KINDS = {"history": ("gradient_updates", ""), "rounds": ("block", "block/"), "timing": ("gradient_updates", "time/")}
@@ -87,7 +88,8 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     """run.json of a complete run directory.
 
     Raises:
-        ResultsError: a file is missing (training has not ended) or run.json is malformed.
+        ResultsError: a file is missing (training has not ended), run.json is malformed, or a file is not what training
+            wrote.
     """
     for name in (*PUBLISHED, "model.safetensors"):
         if not (run_dir / name).is_file():
@@ -97,6 +99,7 @@ def read_run(run_dir: Path) -> dict[str, Any]:
         _check(run)
     except (ReplicationError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResultsError(f"{run_dir}/run.json is malformed ({error!r:.80}); train the run again") from error
+    check_digests(run_dir, run)
     return run
 
 

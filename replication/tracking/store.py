@@ -18,10 +18,10 @@ from typing import Any
 
 from replication.errors import ReplicationError
 from replication.files import read_json
+from replication.run_directory import copy_model
 from replication.tracking import records
 from replication.tracking.location import artifact_location, database_path, one_line, without_credentials
 from replication.tracking.records import Point
-from replication.weights import copy_model
 
 _ENVIRONMENT = {  # what the user has set stays
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",

@@ -46,7 +46,9 @@ def choose_device(runtime: RuntimeParams) -> torch.device:
             raise TrainingError(
                 f"runtime.device is {name} and there are {count} GPUs, from cuda:0 on; name one of them"
             )
-        torch.cuda.set_device(device)  # where NCCL and whatever names no device work, one process of torchrun a GPU
+        torch.cuda.set_device(
+            device.index or 0
+        )  # where NCCL and whatever names no device work, one process of torchrun a GPU
         # float32 is float32: cuDNN would round the inputs of convolutions to TF32's ten bits.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         # The same numbers from the same seed, also of what is no convolution; a kernel that cannot warns and runs.
@@ -93,8 +95,9 @@ def describe_git() -> dict[str, Any]:
 
     def ask(*arguments: str) -> str | None:
         try:
+            command = ["git", "--no-optional-locks", *arguments]  # looks, and leaves no lock behind if it is killed
             answer = subprocess.run(
-                ["git", *arguments], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent, check=True
+                command, capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent, check=True
             )
         except (OSError, subprocess.SubprocessError):
             return None

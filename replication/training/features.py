@@ -26,6 +26,15 @@ SCRATCH = Path("scratch")
 VIEW_CHUNK = 1000
 
 
+def check_views(augmentation: AugmentationParams, *, fixed: bool) -> None:
+    """TrainingError where views of images are to be stored and the prefix's outputs on them are not `fixed`."""
+    if augmentation.active and augmentation.cached_views and not fixed:
+        raise TrainingError(
+            "augmentation.cached_views stores what boostresnet.prefix_mode: training changes with every update; set"
+            " it to 0, or prefix_mode to evaluation"
+        )
+
+
 class FrozenPrefix:
     """The modules that are done: in evaluation mode, outside autograd (the released code does neither).
 
@@ -174,11 +183,7 @@ class BatchSource:
         count, size = self._augmentation.cached_views, len(self._features)
         if not self._augmentation.active or count == 0:
             return
-        if not self._prefix.fixed:
-            raise TrainingError(
-                "augmentation.cached_views stores what boostresnet.prefix_mode: training changes with every update; set"
-                " it to 0, or prefix_mode to evaluation"
-            )
+        check_views(self._augmentation, fixed=self._prefix.fixed)
         self._crops_before_views = self._crops.get_state()
         example = self._prefix(self._augmented(torch.arange(1)))[0]
         self._views = make_store(count * size, example, self._features.runtime, self._features.scratch)

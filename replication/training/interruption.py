@@ -20,9 +20,12 @@ class Interrupted(ReplicationError):
 
 
 def listen() -> None:
-    """From now on SIGTERM and SIGINT ask to stop at the next update; a second one stops at once."""
+    """From now on SIGTERM and SIGINT ask to stop at the next update; a second one stops at once. What is ignored, as
+    SIGINT is in a background job, stays so.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ask)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _ask)
 
 
 def _ask(number: int, _frame: FrameType | None) -> None:

@@ -17,6 +17,7 @@ from replication.errors import ResultsError
 from replication.files import atomic_folder, read_json, sha256, write_csv, write_json
 from replication.models import ResNet, build_network
 from replication.models.ensemble import Ensemble, build_weak_learner
+from replication.run_directory import check_digests
 from replication.training.record import COLUMNS, Recorder
 
 SCHEMA = 1
@@ -29,7 +30,6 @@ _DESCRIPTION: dict[str, type] = {
     "model": dict,
     "data": dict,
     "gradient_updates": int,
-    "sha256": dict,
 }
 _MOST_LEARNERS, _MOST_CLASSES, _LARGEST_SIDE = 10_000, 100_000, 4096
 
@@ -79,19 +79,8 @@ def read_description(folder: Path) -> dict[str, Any]:
             raise ResultsError(f"{path} has no valid '{key}'; train the run again")
     if not isinstance(description["data"].get("content_hash"), str) or "official" not in description["data"]:
         raise ResultsError(f"{path} does not say which data it is of; train the run again")
-    _check_digests(folder, description)
+    check_digests(folder, description)
     return description
-
-
-def _check_digests(folder: Path, description: dict[str, Any]) -> None:
-    if "model.safetensors" not in description["sha256"]:
-        raise ResultsError(f"{folder}/run.json has no valid 'sha256'; train the run again")
-    for name, digest in description["sha256"].items():
-        path = folder / Path(name).name
-        if not path.is_file() or sha256(path) != digest:
-            raise ResultsError(
-                f"{path} is not what training wrote; copy the run directory once more or train the run again"
-            )
 
 
 def model_kind(description: dict[str, Any]) -> str:

@@ -28,6 +28,18 @@ SPLITS = ("train", "validation", "test")
 LIBRARY = f"scikit-learn {metadata.version('scikit-learn')}, HistGradientBoostingClassifier"
 
 
+def check_samples(images: int, classes: int) -> None:
+    """TrainingError where so many training images cannot have one of every class."""
+    _check_classes(images, images, classes)
+
+
+def _check_classes(images: int, found: int, classes: int) -> None:
+    if found < classes:
+        raise TrainingError(
+            f"among {images} training images some of {classes} classes are missing; raise stock_library.train_samples"
+        )
+
+
 def train_hist_gradient_boosting(session: Session, data: PreparedDataset) -> Outcome:
     """Fit the library's classifier to raw pixels and keep its scores.
 
@@ -40,11 +52,7 @@ def train_hist_gradient_boosting(session: Session, data: PreparedDataset) -> Out
     params, seed = session.experiment.stock_library, session.seed
     chosen = _chosen(len(data.labels["train"]), params.train_samples, seed)
     labels = data.labels["train"][chosen]
-    if len(np.unique(labels)) < data.num_classes:
-        raise TrainingError(
-            f"among {len(chosen)} training images some of {data.num_classes} classes are missing; raise"
-            " stock_library.train_samples"
-        )
+    _check_classes(len(chosen), len(np.unique(labels)), data.num_classes)
     classifier = HistGradientBoostingClassifier(
         max_iter=params.iterations,
         early_stopping=False,

@@ -77,7 +77,8 @@ def train(
         else:
             with exclusive(_lock_file(folder), str(folder)):
                 remove_leftovers(folder)
-                check_writable(folder.parent)  # now, and not after a night of training
+                for place in (folder.parent, folder):  # now, and not after a night of training
+                    check_writable(place)
                 _train(experiment, data, method, seed, device, runs_root, observers)
     except (RuntimeError, MemoryError, OSError) as error:
         if not memory.ran_out(error):

@@ -23,11 +23,12 @@ def run(experiment, digits, tmp_path):
     return train(experiment, digits, "boostresnet", 0, tmp_path / "runs")
 
 
-def edit(folder: Path, old: str, new: str) -> None:
+def edit(folder: Path, old: str, new: str, *, within: str = "") -> None:
     path = folder / "run.json"
     content = path.read_text()
-    assert content.count(old) >= 1, old
-    path.write_text(content.replace(old, new, 1))
+    start = content.index(within)
+    assert old in content[start:], old
+    path.write_text(content[:start] + content[start:].replace(old, new, 1))
 
 
 def cut(path: Path, rows: int) -> None:
@@ -70,6 +71,9 @@ DAMAGES = (
     ("no valid 'config.boostresnet.initial_edge'", lambda run: edit(
         run, '"initial_edge": 0.0', '"initial_edge": 1')),
     ("no valid 'data.official'", lambda run: edit(run, '"official": true', '"official": "yes"')),
+    ("leaves no model of its 'model.kind'", lambda run: edit(run, "{", '{"kind": "scores", ', within='\n  "model": {')),
+    ("model.blocks is not that of its 'config'", lambda run: edit(
+        run, '"blocks": ', '"blocks": 1', within='\n  "model": {')),
     ("run.json: NaN is no JSON", lambda run: edit(run, '"budget": 1.0', '"budget": NaN')),
     ("run.json: 1e999 is too large", lambda run: edit(run, '"budget": 1.0', '"budget": 1e999')),
 )  # fmt: skip

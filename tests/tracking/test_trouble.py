@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import multiprocessing
 import socket
 import sqlite3
@@ -21,6 +22,7 @@ from replication.errors import ReplicationError, ResultsError
 from replication.tracking import live, location, records
 from replication.tracking.store import Store
 from replication.training.train import describe_start, train
+from tests.tampering import renew_digests
 from tests.tracking.samples import active_runs, description, history_rows, snapshot, write_run
 
 
@@ -215,6 +217,7 @@ def test_environment_is_not_recorded(
 def test_failing_import_leaves_no_running_run(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = write_run(tmp_path / "runs")
     (run_dir / "history.csv").write_bytes(b"\xff\xfe")
+    renew_digests(run_dir)
     with pytest.raises(ReplicationError):
         tracking.log_run(run_dir)
     assert [run.info.status for run in active_runs(store)] == ["FAILED"]
@@ -228,6 +231,21 @@ def test_malformed_run_is_refused(store: Store, tmp_path: Path, content: str) ->
     (run_dir / "run.json").write_text(content)
     with pytest.raises(ResultsError, match="train the run again"):
         tracking.log_run(run_dir)
+
+
+def test_runs_that_are_not_what_training_wrote_are_skipped_and_the_others_imported(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    runs = tmp_path / "runs"
+    altered, without, _whole = (write_run(runs, method=name) for name in ("adaboost-mm", "boostresnet", "e2e"))
+    (altered / "history.csv").write_text((altered / "history.csv").read_text().replace("0.3", "0.9"))
+    run = json.loads((without / "run.json").read_text())
+    del run["sha256"]
+    (without / "run.json").write_text(json.dumps(run))
+    assert str(tracking.log_runs(runs, tmp_path / "results")) == "1 imported, 0 updated, 0 unchanged, 2 skipped"
+    assert "history.csv is not what training wrote" in caplog.text and "no valid 'sha256'" in caplog.text
+    assert [run.data.params["method"] for run in active_runs(store)] == ["e2e"]
 
 
 def _open_store(path: str, _number: int) -> str:

@@ -288,12 +288,16 @@ def test_compiling_without_a_compiler_is_one_line(experiment, digits, tmp_path, 
 def test_cuda_computes_by_deterministic_kernels(experiment, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     try:
         assert choose_device(attrs.evolve(experiment.runtime, device="cuda")).type == "cuda"
         assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert current == [0] and not torch.backends.cudnn.allow_tf32
     finally:
         torch.use_deterministic_algorithms(False)
 

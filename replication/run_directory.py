@@ -1,0 +1,44 @@
+"""What can be known of a run directory without torch: whether its files are those that training wrote, and which of
+them `replication.training.runs.load_model` needs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from replication.errors import ResultsError
+from replication.files import read_json, sha256, write_json
+
+WEIGHTS = "model.safetensors"
+
+
+def check_digests(folder: Path, description: Mapping[str, Any]) -> None:
+    """Hold the files of a run directory against the checksums in `description`, its run.json.
+
+    Raises:
+        ResultsError: there are no checksums, or a file was changed, cut or damaged since, or is gone.
+    """
+    digests = description.get("sha256")
+    if not isinstance(digests, dict) or WEIGHTS not in digests:
+        raise ResultsError(f"{folder}/run.json has no valid 'sha256'; train the run again")
+    for name, digest in digests.items():
+        path = folder / Path(name).name
+        if not path.is_file() or sha256(path) != digest:
+            raise ResultsError(
+                f"{path} is not what training wrote; copy the run directory once more or train the run again"
+            )
+
+
+def copy_model(run: Path, target: Path) -> None:
+    """Copy weights and run.json into an existing folder; this run.json has the checksum of the weights alone.
+
+    Raises:
+        ResultsError: the run is missing or damaged.
+    """
+    description = read_json(run / "run.json")
+    check_digests(run, description)
+    shutil.copyfile(run / WEIGHTS, target / WEIGHTS)
+    write_json(target / "run.json", description | {"sha256": {WEIGHTS: description["sha256"][WEIGHTS]}})
