@@ -46,9 +46,7 @@ def choose_device(runtime: RuntimeParams) -> torch.device:
             raise TrainingError(
                 f"runtime.device is {name} and there are {count} GPUs, from cuda:0 on; name one of them"
             )
-        torch.cuda.set_device(
-            device.index or 0
-        )  # where NCCL and whatever names no device work, one process of torchrun a GPU
+        torch.cuda.set_device(device.index or 0)  # for NCCL, and whatever else names no device
         # float32 is float32: cuDNN would round the inputs of convolutions to TF32's ten bits.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         # The same numbers from the same seed, also of what is no convolution; a kernel that cannot warns and runs.
