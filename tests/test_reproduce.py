@@ -43,14 +43,15 @@ def start(folder: Path, seconds: float, fails: str = "") -> subprocess.Popen[str
         "PYTHONPATH": str(folder), "LOG": str(folder / "log"), "SECONDS": str(seconds), "FAILS": fails,
     }  # fmt: skip
     command = [sys.executable, str(ROOT / "scripts/reproduce.py"), "digits"]
-    # A test run that was started in the background ignores SIGINT, and so would all that it starts.
+    # A test run that was started in the background ignores SIGINT, or by nohup SIGHUP, and so would all that it starts.
     return subprocess.Popen(
         command, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
     )
 
 
 def _heed_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def log_of(folder: Path) -> list[str]:

@@ -158,7 +158,14 @@ def test_two_trainings_of_one_run_do_not_meet(tmp_path):
 def start(workspace: Path, method: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "replication", "train", "digits", method, "--no-track"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=workspace, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=workspace, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=_heed_interrupts,
+    )  # fmt: skip
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background ignores them, as would what it starts
 
 
 @pytest.fixture
