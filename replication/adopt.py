@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from replication.analysis.checks import read_run
-from replication.config import CHANGE_NO_RUN, METHODS, Experiment, Lists, load_experiment, load_lists
+from replication.config import CHANGE_NO_RUN, METHODS, PRECISIONS, Experiment, Lists, load_experiment, load_lists
 from replication.datasets import PreparedDataset, load_prepared
 from replication.datasets.pairs import data_of_method
 from replication.errors import ReplicationError, ResultsError
@@ -28,8 +28,6 @@ from replication.files import atomic_folder
 from replication.training.record import COLUMNS
 from replication.training.runs import load_model, load_tensors, read_description, run_folder
 
-# Of `runtime`, what changes a run's numbers by more than rounding.
-_PRECISIONS = ("precision", "feature_precision")
 _REFINED = "boostresnet-refined"
 _WAIT = 600  # seconds
 _ONCE_MORE = "the run is in its place; when that is mended: `dvc commit --force"
@@ -119,7 +117,7 @@ def _check_parameters(source: Path, description: dict[str, Any], experiment: Exp
         raise ResultsError(f"{source}/run.json has no configuration; copy the run directory again")
     parameters, runtime = experiment.as_dict(), _section(found, "runtime")
     pairs = [(key, found.get(key), wanted) for key, wanted in parameters.items() if key not in CHANGE_NO_RUN]
-    pairs += [(f"runtime.{key}", runtime.get(key), parameters["runtime"][key]) for key in _PRECISIONS]
+    pairs += [(f"runtime.{key}", runtime.get(key), parameters["runtime"][key]) for key in PRECISIONS]
     for name, there, here in pairs:
         if there != here:
             raise ResultsError(

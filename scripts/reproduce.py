@@ -64,7 +64,7 @@ def main() -> int:
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
     try:
-        load_experiment(dataset, ROOT / "params.yaml")  # DVC takes away what a stage shall make anew before it fails
+        load_experiment(dataset, ROOT / "params.yaml")  # the stage `check` looks again, after a second or two of DVC's
         with exclusive(LOCK, "the pipeline", "run", ReplicationError):
             return _reproduce(dataset)
     except ReplicationError as error:

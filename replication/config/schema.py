@@ -29,6 +29,8 @@ COMMON = ("analysis", "checkpoint", "cost", "depth")
 # Sections that a run may have otherwise and still be the one that params.yaml describes: `runtime` says on what machine
 # and how, which may change its numbers in the last bits.
 CHANGE_NO_RUN = ("runtime", *COMMON)
+# But of `runtime`, these change numbers by more than rounding.
+PRECISIONS = ("precision", "feature_precision")
 AUXILIARIES = ("transition-blocks", "linear")
 PREFIX_MODES = ("evaluation", "training")
 # Sections that a variant of `ablations` may change: of the method, not of data, lengths, measurement or machine.

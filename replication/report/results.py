@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from replication.config import COMMON
+from replication.config import CHANGE_NO_RUN, PRECISIONS
 from replication.errors import ResultsError
 from replication.report.fields import read_object, read_rows
 from replication.report.labels import BOOSTED, LABEL_BOOSTING, METHOD_STYLES
@@ -35,9 +35,8 @@ from replication.report.records import (
 FILES = ("metrics.json", "history.csv", "rounds.csv", "timing.csv", "run.json")
 SCHEMA = 1
 
-#: Of `runtime`, what changes numbers by more than rounding.
-_PRECISIONS = ("config.runtime.precision", "config.runtime.feature_precision")
-_CHANGE_NO_RUN = tuple(f"config.{section}." for section in ("runtime", *COMMON))
+_CHANGE_NO_RUN = tuple(f"config.{section}." for section in CHANGE_NO_RUN)
+_PRECISIONS = tuple(f"config.runtime.{key}" for key in PRECISIONS)
 
 
 @attrs.frozen
