@@ -69,6 +69,9 @@ class Evidence:
         absent = [method for method in methods if not self.results.of(method)]
         if absent:
             return Values({}, (), missing=f"no published run of {' and '.join(absent)}", lacks="runs")
+        incomparable = self.results.incomparable(*methods)
+        if incomparable:
+            return Values({}, (), missing=incomparable, lacks="equal budgets and data")
         by_seed, used = {}, []
         for first in self.results.of(methods[0]):
             runs = [self.results.seed(method, first.seed) for method in methods]

@@ -25,7 +25,14 @@ from replication.report.formats import (
     signed,
     significant,
 )
-from replication.report.labels import BINARY, BOOSTED, E2E_AT_EQUAL_UPDATES, LABEL_BOOSTING, METHOD_STYLES
+from replication.report.labels import (
+    BINARY,
+    BOOSTED,
+    E2E_AT_EQUAL_UPDATES,
+    LABEL_BOOSTING,
+    METHOD_STYLES,
+    STOCK_LIBRARY,
+)
 from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers
 from replication.report.render import budget_text, data_mark
 from replication.report.reported import reported
@@ -137,8 +144,9 @@ def _setting(results: DatasetResults, table: ResultsTable) -> Numbers:
     }
     for name in sorted({name for run in runs for name in run.info.versions}):
         values[f"version/{name}"] = _different(run.info.versions[name] for run in runs if name in run.info.versions)
-    for name in sorted({name for run in runs for name in run.info.settings}):
-        settings = [run.info.settings for run in runs]
+    # A stock library's run takes none of what most settings set, and need not be made anew after a change to one.
+    settings = [run.info.settings for run in runs if run.method != STOCK_LIBRARY] or [first.info.settings]
+    for name in sorted({name for setting in settings for name in setting}):
         values[f"config/{name}"] = _different(_setting_text(setting[name]) for setting in settings if name in setting)
     return values
 
@@ -175,27 +183,24 @@ def _theory(runs: Sequence[Run]) -> Numbers:
 def _gaps(results: DatasetResults) -> Numbers:
     """Differences in test accuracy, in points, paired by seed."""
     at_equal = equal_updates_differences(results)
-    at_the_end = {
-        method: [
-            run.metrics.test_accuracy - other.metrics.test_accuracy
-            for run in results.of(method)
-            if (other := results.seed("e2e", run.seed))
-        ]
-        for method in ("boostresnet", "boostresnet-refined")
-    }
-    at_the_end |= {
-        f"boostresnet/{method}": [
-            run.metrics.test_accuracy - other.metrics.test_accuracy
-            for run in results.of("boostresnet")
-            if (other := results.seed(method, run.seed))
-        ]
-        for method in LABEL_BOOSTING
-    }
+    at_the_end = {method: _differences(results, method, "e2e") for method in ("boostresnet", "boostresnet-refined")}
+    at_the_end |= {f"boostresnet/{method}": _differences(results, "boostresnet", method) for method in LABEL_BOOSTING}
     gaps = {"gap/equal_updates": at_equal} | {f"gap/{method}": values for method, values in at_the_end.items()}
     texts = {name: _signed_points(Estimate.of(values)) for name, values in gaps.items() if values}
     if at_equal:
         texts |= {"gap/equal_updates/words": _lead(at_equal), f"{E2E_AT_EQUAL_UPDATES}/after": compared_at(results)}
     return texts
+
+
+def _differences(results: DatasetResults, first: str, second: str) -> list[float]:
+    """Test accuracy of the one method less that of the other, seed by seed; none where they were not trained alike."""
+    if results.incomparable(first, second):
+        return []
+    return [
+        run.metrics.test_accuracy - other.metrics.test_accuracy
+        for run in results.of(first)
+        if (other := results.seed(second, run.seed))
+    ]
 
 
 def _lead(differences: Sequence[float]) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from replication.report.labels import BINARY, STOCK_LIBRARY
-from replication.report.results import DatasetResults, Run
+from replication.report.results import DatasetResults, Run, budgets_of
 
 _BLOCK_BY_BLOCK = ("boostresnet", "boostresnet-refined", BINARY)
 
 
-def remark(runs: Sequence[Run]) -> str:
-    """What sets these runs, all of one method, apart from the others of the table; empty where nothing does."""
-    return "; ".join([*_of_method(runs[0]), *_of_settings(runs[0])]) if runs else ""
+def remark(runs: Sequence[Run], budgets: Sequence[float] = ()) -> str:
+    """What sets these runs, all of one method, apart from the others of the table, whose budgets are `budgets`; empty
+    where nothing does.
+    """
+    return "; ".join([*_of_method(runs[0]), *_of_settings(runs[0]), *_of_budget(runs, budgets)]) if runs else ""
 
 
 def curve_images(results: DatasetResults) -> str:
@@ -61,6 +63,12 @@ def _of_settings(run: Run) -> list[str]:
     if settings.get("runtime.feature_precision") == "float16" and run.method in _BLOCK_BY_BLOCK:
         texts.append("outputs of the frozen blocks stored in float16")
     return texts
+
+
+def _of_budget(runs: Sequence[Run], budgets: Sequence[float]) -> list[str]:
+    """The budget, where not all lines of the table have the same."""
+    own = budgets_of(runs)
+    return [f"budget {', '.join(f'{budget:g}' for budget in own)}"] if own and len(budgets) > 1 else []
 
 
 def _augmented(run: Run) -> bool:

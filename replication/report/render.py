@@ -100,13 +100,16 @@ def notes(tables: Sequence[ResultsTable]) -> list[str]:
         remarks = dict.fromkeys(row.remark for row in rows if row.key == key and row.remark)
         if remarks:
             sentences.append(f"{mark.strip()}: {'; '.join(remarks)}.")
-    sentences += [
-        f"{DATASET_LABELS[table.dataset]}, {row.label}: {row.remark}."
-        for table in tables
-        for row in table.rows
-        if row.remark and row.key not in _MARK
-    ]
-    return sentences
+    return sentences + [text for table in tables for text in _remarks(table)]
+
+
+def _remarks(table: ResultsTable) -> list[str]:
+    """The remarks on its lines, each with all lines that it holds for: 'MNIST, BoostResNet; End to end: budget 1.'."""
+    lines: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.remark and row.key not in _MARK:
+            lines.setdefault(row.remark, []).append(row.label)
+    return [f"{DATASET_LABELS[table.dataset]}, {'; '.join(labels)}: {remark}." for remark, labels in lines.items()]
 
 
 def _early(tables: Sequence[ResultsTable]) -> str:
@@ -133,9 +136,9 @@ def _exact_text(table: ResultsTable) -> str:
     return f"{name}, test accuracy on the {known} alone that are known to be the official ones: {', '.join(values)}."
 
 
-def budget_text(budgets: Sequence[float]) -> str:
-    """'0.02', or all the different ones where runs were not given the same."""
-    return ", ".join(f"{budget:g}" for budget in budgets) if budgets else NOT_RUN
+def budget_text(budgets: Sequence[float], without: str = NOT_RUN) -> str:
+    """'0.02', or all the different ones where runs were not given the same; `without` where there is none."""
+    return ", ".join(f"{budget:g}" for budget in budgets) if budgets else without
 
 
 def data_mark(table: ResultsTable) -> str:
@@ -254,10 +257,11 @@ def markdown_results(tables: Sequence[ResultsTable]) -> str:
         for row in table.rows:
             if table.not_run and row.reported is None and row.key != "boostresnet":
                 continue  # nothing of ours and nothing of the paper's to show
-            lines.append(" | ".join(["| " + name, budget_text(table.budgets), *cells(row)]) + " |")
+            budget = NOT_RUN if table.not_run else budget_text(row.budgets, NO_VALUE)
+            lines.append(" | ".join(["| " + name, budget, *cells(row)]) + " |")
     again = "Every line again: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, with the names that `results/` has."
-    budget = "Budget: factor on every length in gradient updates; 1 is the full length."
-    remarks = " ".join([*notes(tables), budget, again])
+    meaning = "Budget: factor on every length in gradient updates; 1 is the full length."
+    remarks = " ".join([*notes(tables), meaning, again])
     return "\n".join([*lines, "", remarks])
 
 

@@ -16,7 +16,7 @@ import attrs
 from replication.config import CHANGE_NO_RUN, PRECISIONS
 from replication.errors import ResultsError
 from replication.report.fields import read_object, read_rows
-from replication.report.labels import BOOSTED, LABEL_BOOSTING, METHOD_STYLES
+from replication.report.labels import BOOSTED, LABEL_BOOSTING, METHOD_STYLES, STOCK_LIBRARY
 from replication.report.records import (
     HistoryPoint,
     LearnerRound,
@@ -83,7 +83,23 @@ class DatasetResults:
     @property
     def budgets(self) -> tuple[float, ...]:
         """The different budgets among the runs, ascending."""
-        return tuple(sorted({run.metrics.budget for run in self.all}))
+        return budgets_of(self.all)
+
+    def incomparable(self, *methods: str) -> str:
+        """Why runs of these methods are not to be held against each other: lengths or data; empty where they may be."""
+        runs = [run for method in methods for run in self.of(method)]
+        for what, values in (
+            ("budgets", {f"{run.metrics.budget:g}" for run in runs}),
+            ("copies of the data", {run.info.content_hash[:12] for run in runs}),
+        ):
+            if len(values) > 1:
+                return f"{' and '.join(methods)} were trained with different {what}: {', '.join(sorted(values))}"
+        return ""
+
+
+def budgets_of(runs: Sequence[Run]) -> tuple[float, ...]:
+    """The different budgets that shortened these runs, ascending; a stock library's runs have no lengths to shorten."""
+    return tuple(sorted({run.metrics.budget for run in runs if run.method != STOCK_LIBRARY}))
 
 
 def load_results(dataset: str, results_root: Path = Path("results")) -> DatasetResults:

@@ -14,7 +14,7 @@ from replication.report.labels import E2E_AT_EQUAL_UPDATES, E2E_AT_EQUAL_UPDATES
 from replication.report.records import HistoryPoint
 from replication.report.remarks import curve_images, remark
 from replication.report.reported import Reported, reported
-from replication.report.results import DatasetResults, Run
+from replication.report.results import DatasetResults, Run, budgets_of
 
 SAME_UPDATES = "after the same number of updates"
 
@@ -25,7 +25,8 @@ class ResultRow:
 
     `exact_test` is the test accuracy on the images of an unofficial copy that are known to be the official ones;
     `learners` counts weak learners (the rounds of BoostResNet, whose weak learners are differences of hypothesis
-    modules) and is empty for what is no sum of them; `remark` is what a reader must know before comparing the line.
+    modules) and is empty for what is no sum of them; `budgets` is empty for
+    what has no lengths to shorten; `remark` is what a reader must know before comparing the line.
     """
 
     key: str
@@ -39,6 +40,7 @@ class ResultRow:
     parameters: tuple[int, ...]
     seconds: float | None
     reported: Reported | None
+    budgets: tuple[float, ...] = ()
     learners: tuple[int, ...] = ()
     remark: str = ""
     exact_test: Estimate | None = None
@@ -195,8 +197,9 @@ def _method_row(results: DatasetResults, method: str, label: str) -> ResultRow:
         parameters=tuple(run.metrics.parameters for run in runs),
         seconds=_mean([run_seconds(results, run) for run in runs]),
         reported=reported(results.dataset, method),
+        budgets=budgets_of(runs),
         learners=tuple(count for run in runs if (count := _learners(run)) is not None),
-        remark=remark(runs),
+        remark=remark(runs, results.budgets),
         exact_test=_estimate([run.metrics.exact_test_accuracy for run in runs]) if runs else None,
     )
 
@@ -219,6 +222,7 @@ def _equal_updates_row(results: DatasetResults) -> ResultRow:
         parameters=tuple(run.metrics.parameters for run, _ in pairs),
         seconds=_mean([_seconds_at(run, point.gradient_updates) for run, point in pairs]),
         reported=None,
+        budgets=budgets_of([run for run, _ in pairs]),
     )
 
 

@@ -132,7 +132,7 @@ def plant_run(
             "gradient_boosting": {"shrinkage": 0.1},
             "end_to_end": {"updates": None}, "refinement": {"updates": None},
             "evaluation": {"interval": 5000, "train_samples": 2000, "test_curve": True},
-            "runtime": {"device": "auto", "threads": 2},
+            "runtime": {"device": "auto", "threads": 2, "precision": "auto"},
         },
         "data": {"content_hash": "0" * 64, "official": official, "sources": [], "train_size": 1293,
                  "validation_size": 144, "test_size": 360, "classes": classes,

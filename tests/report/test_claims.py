@@ -152,6 +152,19 @@ def test_paired_differences_are_judged_by_their_interval(plant, tmp_path, gaps, 
     assert verdict.n == len(gaps)
 
 
+@pytest.mark.parametrize("difference", ["budgets", "copies of the data"])
+def test_methods_that_were_not_trained_alike_are_not_compared(plant, tmp_path, difference):
+    for seed in range(3):
+        plant("cifar10", "boostresnet", seed, budget=1.0)
+        folder = plant("cifar10", "adaboost-mm", seed, budget=1.0 if difference != "budgets" else 0.25)
+        if difference != "budgets":
+            edit_json(folder / "run.json", lambda run: run["data"].update(content_hash="f" * 64))
+    found = verdicts(tmp_path, "cifar10")
+    assert (found["10"].verdict, found["10"].lacks) == ("not run", "equal budgets and data")
+    assert f"boostresnet and adaboost-mm were trained with different {difference}: " in found["10"].reason
+    assert found["2b"].verdict == "holds", "one method's own claims stand"
+
+
 def test_only_seeds_that_both_methods_have_are_paired(plant, tmp_path):
     plant_pair(plant, "boostresnet-refined", "boostresnet", [0.1, 0.1, 0.1])
     plant("digits", "boostresnet", 7)

@@ -64,3 +64,18 @@ def test_samples_behind_the_curves_are_counted_where_they_are_not_all(plant: Pla
     ):
         _changed(folder, "evaluation", train_samples=train, held_out_samples=held_out)
         assert curve_images(load_results("digits", tmp_path / "results")) == words
+
+
+def test_lines_of_another_budget_say_so(plant: Plant, tmp_path: Path) -> None:
+    plant("digits", "boostresnet", 0, budget=0.5)
+    plant("digits", "hist-gradient-boosting", 0, budget=0.25)
+    alike = results_table(load_results("digits", tmp_path / "results"))
+    assert alike.budgets == (0.5,), "a stock library has no lengths to shorten"
+    assert "budget" not in alike.row("boostresnet").remark
+    for method in ("e2e", "adaboost-mm"):
+        plant("digits", method, 0, budget=0.25)
+    text = markdown_results([results_table(load_results("digits", tmp_path / "results"))])
+    lines = {line.split(" | ")[2]: line.split(" | ")[1] for line in text.splitlines() if line.startswith("| digits")}
+    assert (lines["BoostResNet"], lines["AdaBoost.MM"]) == ("0.5", "0.25")
+    assert lines["Stock library: histogram gradient boosting [s]"] == "\N{EN DASH}"
+    assert "digits, BoostResNet: budget 0.5." in text and "digits, End to end; AdaBoost.MM: budget 0.25." in text
