@@ -38,7 +38,7 @@ def build_report(
     results, cost = load_results(dataset, results_root), load_cost(dataset, results_root)
     analyses, verdicts = load_analyses(results), load_verdicts(dataset, results_root)
     depth, ablations = load_depth(dataset, results_root), load_ablations(dataset, results_root)
-    folder, table = out_root / dataset, results_table(results)
+    folder, table = out_root / dataset, results_table(results, cost)
     texts = {
         "table.tex": latex_results(table),
         "numbers.tex": latex_numbers(results, analyses, cost, verdicts, depth, ablations),

@@ -71,6 +71,8 @@ class Criterion:
     minimum_budget: float
     minimum_seeds: int
     evidence: str
+    unit: str = ""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
     added: str = ""
 
     @property
@@ -94,6 +96,7 @@ class Verdict:
         qualification: what weakens a verdict "holds" ("vacuous"); empty where nothing does.
         added: when the criterion was written, if that was not before the results.
         measured: in words, where the statistic comes from.
+        unit: what kind of number it is ("cosine"); empty for a count of seeds.
         evidence: the files, relative to the results folder.
         statistic, interval: mean over seeds with its interval, or the fraction of seeds with Wilson's, or the measured
             value with None; None without evidence.
@@ -122,6 +125,7 @@ class Verdict:
     lacks: str = ""
     qualification: str = ""
     added: str = ""
+    unit: str = ""
 
 
 def judge(dataset: str, results_root: Path = Path("results"), criteria: Path = CRITERIA) -> list[Verdict]:
@@ -196,8 +200,17 @@ def _criterion(entry: dict[str, Any], minimum_seeds: int) -> Criterion:
         minimum_budget=float(entry["minimum_budget"]),
         minimum_seeds=int(entry.get("minimum_seeds", minimum_seeds)),
         evidence=entry["evidence"],
+        unit=entry.get("unit", ""),
+        bounds=_bounds(entry.get("bounds", (-math.inf, math.inf))),
         added=entry.get("added", ""),
     )
+
+
+def _bounds(ends: Sequence[float]) -> tuple[float, float]:
+    low, high = map(float, ends)
+    if not low < high:
+        raise ValueError("bounds must be the least and the greatest value")
+    return low, high
 
 
 def _judge(criterion: Criterion, evidence: Evidence) -> Verdict:
@@ -209,6 +222,7 @@ def _judge(criterion: Criterion, evidence: Evidence) -> Verdict:
         criterion=criterion.description,
         measured=criterion.evidence,
         added=criterion.added,
+        unit=criterion.unit,
     )
     if criterion.datasets is not None and evidence.dataset not in criterion.datasets:
         reason = f"a claim about {' and '.join(criterion.datasets)}"
@@ -249,13 +263,13 @@ def _apply(criterion: Criterion, values: Values) -> tuple[float, tuple[float, fl
     interval = student_interval(numbers)
     if interval is None:
         return statistics.fmean(numbers), None, None, INCONCLUSIVE
-    low, high = interval
+    low, high = (min(max(end, criterion.bounds[0]), criterion.bounds[1]) for end in interval)
     verdict = INCONCLUSIVE
     if allowed.holds(low) and allowed.holds(high):
         verdict = HOLDS
     elif allowed.misses(low, high):
         verdict = FAILS
-    return statistics.fmean(numbers), interval, "Student", verdict
+    return statistics.fmean(numbers), (low, high), "Student", verdict
 
 
 def student_interval(values: Sequence[float]) -> tuple[float, float] | None:

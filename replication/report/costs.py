@@ -32,6 +32,7 @@ class BlockCost:
 
     Attributes:
         stored_features: bytes that the block's inputs take for the whole training split; None where none are stored.
+        cached_flops: floating-point operations of an update, None where not counted; `augmented_flops` likewise.
     """
 
     block: int
@@ -45,6 +46,8 @@ class BlockCost:
     streaming_memory: int
     as_released_memory: int
     stored_features: int | None
+    cached_flops: int | None
+    augmented_flops: int | None
 
 
 @attrs.frozen
@@ -86,6 +89,8 @@ class Cost:
     end_to_end: Spread
     plain_end_to_end: Spread
     end_to_end_memory: int
+    end_to_end_flops: int | None
+    paper_text_rounds: int | None
     adaboost_mm: Spread
     adaboost_mm_memory: int
     matrix_gflops: float
@@ -204,6 +209,7 @@ def _cost(fields: Fields) -> Cost:
     end_to_end, machine = fields.section("end_to_end"), fields.section("machine")
     run, adaboost_mm = fields.section("whole_run"), fields.section("adaboost_mm")
     hardware = fields.section("hardware").as_text()
+    paper_text = fields.optional(fields.section, "paper_text")
     blocks = tuple(map(_block, _sections(fields, "blocks")))
     if not blocks:
         raise ResultsError(f"{fields.where}: blocks is empty")
@@ -219,6 +225,8 @@ def _cost(fields: Fields) -> Cost:
         end_to_end=_over([block.end_to_end for block in blocks]),
         plain_end_to_end=_over([block.plain_end_to_end for block in blocks]),
         end_to_end_memory=end_to_end.section("memory").integer("total"),
+        end_to_end_flops=end_to_end.optional(end_to_end.integer, "flops"),
+        paper_text_rounds=None if paper_text is None else paper_text.integer("rounds"),
         adaboost_mm=_spread(adaboost_mm, "update_ms"),
         adaboost_mm_memory=adaboost_mm.section("memory").integer("total"),
         matrix_gflops=machine.number("matrix_gflops"),
@@ -246,6 +254,8 @@ def _block(fields: Fields) -> BlockCost:
         streaming_memory=fields.section("streaming_memory").integer("total"),
         as_released_memory=fields.section("as_released_memory").integer("total"),
         stored_features=stored.optional(stored.integer, "bytes"),
+        cached_flops=fields.optional(fields.integer, "cached_flops"),
+        augmented_flops=fields.optional(fields.integer, "augmented_flops"),
     )
 
 

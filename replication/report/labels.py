@@ -35,9 +35,11 @@ STOCK_LIBRARY = "hist-gradient-boosting"
 #: Solves an easier problem than all others: two of the classes.
 BINARY = "boostresnet-binary"
 
-#: Row of the results table that is read from a method's history instead of its end.
+#: Rows of the results table that are read from a method's history instead of its end.
 E2E_AT_EQUAL_UPDATES = "e2e-at-boostresnet"
 E2E_AT_EQUAL_UPDATES_LABEL = "End to end, at BoostResNet's updates"
+E2E_AT_EQUAL_OPERATIONS = "e2e-at-operations"
+E2E_AT_EQUAL_OPERATIONS_LABEL = "End to end, at BoostResNet's operations"
 
 DATASET_LABELS: dict[str, str] = {
     "digits": "digits",

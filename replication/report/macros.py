@@ -12,6 +12,7 @@ from typing import Any
 from replication.report.ablations import Ablated, ablation_numbers
 from replication.report.analyses import Analysis
 from replication.report.claims import student_interval
+from replication.report.comparisons import behind, compared_at, equal_operations_points, equal_updates_points
 from replication.report.costs import Cost
 from replication.report.depth import DepthRun
 from replication.report.formats import (
@@ -37,7 +38,7 @@ from replication.report.measured import analysis_numbers, cost_numbers, depth_nu
 from replication.report.render import budget_text, data_mark
 from replication.report.reported import reported
 from replication.report.results import DatasetResults, Run
-from replication.report.tables import ResultRow, ResultsTable, compared_at, equal_updates_differences, results_table
+from replication.report.tables import ResultRow, ResultsTable, results_table
 from replication.report.verdicts import Judged, verdict_numbers
 
 Numbers = dict[str, str]
@@ -49,9 +50,9 @@ _IN_WORDS = {
 }
 
 
-def numbers(results: DatasetResults) -> Numbers:
+def numbers(results: DatasetResults, cost: Cost | None = None) -> Numbers:
     """Names (without the dataset) and plain texts, ready to be escaped; only what is known is in it."""
-    table = results_table(results)
+    table = results_table(results, cost)
     values: Numbers = {}
     for method in METHOD_STYLES:
         figures = reported(results.dataset, method)
@@ -71,7 +72,7 @@ def numbers(results: DatasetResults) -> Numbers:
         values |= {f"{method}/{name}": text for name, text in _theory(results.of(method)).items()}
     pairs = {" and ".join(run.info.class_names) for run in results.of(BINARY)}
     values |= {f"{BINARY}/classes": pair for pair in pairs if pair}
-    return values | _gaps(results)
+    return values | _gaps(results, cost)
 
 
 def latex_numbers(
@@ -83,7 +84,7 @@ def latex_numbers(
     ablations: Sequence[Ablated] = (),
 ) -> str:
     r"""The file of `\setresult` lines of one dataset, sorted by name."""
-    values = numbers(results) | rounds_numbers(results) | analysis_numbers(analyses or {})
+    values = numbers(results, cost) | rounds_numbers(results) | analysis_numbers(analyses or {})
     values |= cost_numbers(cost) | verdict_numbers(verdicts) | depth_numbers(depth) | ablation_numbers(ablations)
     lines = ["% Made by `python -m replication report`; do not edit."]
     for name, text in sorted(values.items()):
@@ -172,7 +173,9 @@ def _theory(runs: Sequence[Run]) -> Numbers:
         "rising_edges": counts([_rises([entry.edge for entry in run.rounds]) for run in runs], ""),
         "above_bound": counts([sum(entry.train_error > entry.bound for entry in run.rounds) for run in runs], ""),
         "informative_bounds": counts([sum(entry.bound < 1 for entry in run.rounds) for run in runs], ""),
-        "early_blocks": counts([sum(entry.moved_on == "gamma" for entry in run.rounds) for run in runs], ""),
+        "fell/positive": _falls(runs, positive=True),
+        "fell/nonpositive": _falls(runs, positive=False),
+        "early_blocks": counts([_early_blocks(run) for run in runs], ""),
     }
     differences = [run.metrics.lemma_difference for run in runs if run.metrics.lemma_difference is not None]
     if differences:
@@ -180,15 +183,44 @@ def _theory(runs: Sequence[Run]) -> Numbers:
     return values
 
 
-def _gaps(results: DatasetResults) -> Numbers:
+def _early_blocks(run: Run) -> int:
+    """Blocks that ended before their limit."""
+    most = run.info.settings.get("boostresnet.updates_per_block")
+    limit = max(1, round(most * run.metrics.budget)) if isinstance(most, int) else 0
+    return sum(entry.gradient_updates < limit for entry in run.rounds)
+
+
+def _falls(runs: Sequence[Run], *, positive: bool) -> str:
+    """In how many rounds with (or without) a positive gamma the training error fell, all seeds together: '37 of 48'.
+
+    The first round has none before it and does not count.
+    """
+    falls = [
+        later.train_error < earlier.train_error
+        for run in runs
+        for earlier, later in pairwise(run.rounds)
+        if (later.gamma > 0) == positive
+    ]
+    return f"{sum(falls)} of {len(falls)}"
+
+
+def _gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
     """Differences in test accuracy, in points, paired by seed."""
-    at_equal = equal_updates_differences(results)
+    on_curves = {
+        "equal_updates": behind(results, equal_updates_points(results)),
+        "equal_operations": behind(results, equal_operations_points(results, cost)),
+    }
     at_the_end = {method: _differences(results, method, "e2e") for method in ("boostresnet", "boostresnet-refined")}
     at_the_end |= {f"boostresnet/{method}": _differences(results, "boostresnet", method) for method in LABEL_BOOSTING}
-    gaps = {"gap/equal_updates": at_equal} | {f"gap/{method}": values for method, values in at_the_end.items()}
-    texts = {name: _signed_points(Estimate.of(values)) for name, values in gaps.items() if values}
-    if at_equal:
-        texts |= {"gap/equal_updates/words": _lead(at_equal), f"{E2E_AT_EQUAL_UPDATES}/after": compared_at(results)}
+    texts = {f"gap/{name}": _signed_points(Estimate.of(values)) for name, values in at_the_end.items() if values}
+    for name, pairs in on_curves.items():
+        differences = [ours - theirs for ours, theirs in pairs]
+        if differences:
+            texts[f"gap/{name}"] = _signed_points(Estimate.of(differences))
+            texts[f"gap/{name}/words"] = _lead(differences)
+            texts["gap/boostresnet_on_curve"] = points_text(Estimate.of([ours for ours, _ in pairs])) or ""
+    if on_curves["equal_updates"]:
+        texts[f"{E2E_AT_EQUAL_UPDATES}/after"] = compared_at(results)
     return texts
 
 

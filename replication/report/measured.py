@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from replication.report.analyses import Analysis
+from replication.report.claims import student_interval
 from replication.report.costs import Cost, linear_fit
 from replication.report.depth import DepthRun
 from replication.report.formats import Estimate, counts, duration, fixed, quantity, signed, significant
@@ -36,6 +37,9 @@ _COUNTS = {
     "paths/blocks": "paths.blocks",
     "alignment/positive": "alignment.positive_blocks",
     "alignment/blocks": "alignment.blocks",
+    "analysis/test_images": "settings.test_images",
+    "analysis/random_images": "settings.random_images",
+    "analysis/random_draws": "settings.random_draws",
 }
 # ... fractions, as mean and deviation in per cent ...
 _FRACTIONS = {
@@ -45,14 +49,17 @@ _FRACTIONS = {
     "modules/first": "modules.probe_test_first",
     "modules/last": "modules.probe_test_last",
     "lesions/error": "lesions.error",
-    "lesions/single_mean": "lesions.single_mean_increase",
-    "lesions/single_median": "lesions.single_median_increase",
-    "lesions/single_max": "lesions.single_max_increase",
-    "lesions/within_stages": "lesions.within_stages_mean_increase",
     "lesions/half_error": "lesions.half_deleted_error",
     "swaps/one": "swaps.one_swap_error",
     "swaps/most": "swaps.most_swaps_error",
     "paths/short": "paths.shorter_than_half_share",
+}
+# ... differences of fractions, in points ...
+_INCREASES = {
+    "lesions/single_mean": "lesions.single_mean_increase",
+    "lesions/single_median": "lesions.single_median_increase",
+    "lesions/single_max": "lesions.single_max_increase",
+    "lesions/within_stages": "lesions.within_stages_mean_increase",
 }
 # ... and other numbers, as mean and deviation.
 _VALUES = {
@@ -87,10 +94,22 @@ def analysis_numbers(analyses: dict[str, tuple[Analysis, ...]]) -> Numbers:
             numbers = _all(found, field)
             if numbers:
                 values[f"{method}/{name}"] = _percent(Estimate.of(numbers))
+        for name, field in _INCREASES.items():
+            numbers = _all(found, field)
+            if numbers:
+                values[f"{method}/{name}"] = _percent(Estimate.of(numbers), unit="points")
         for name, field in _VALUES.items():
             numbers = _all(found, field)
             if numbers:
                 values[f"{method}/{name}"] = spread(numbers)
+        above = [
+            mean - control
+            for one in found
+            if (mean := one.number("alignment.mean")) is not None
+            and (control := one.number("alignment.control_mean")) is not None
+        ]
+        if above:
+            values[f"{method}/alignment/over_control"] = _with_interval(above)
         vacuous = [one.number("complexity.vacuous") for one in found if one.number("complexity.vacuous") is not None]
         if vacuous:
             values[f"{method}/complexity/vacuous"] = f"{sum(map(bool, vacuous))} of {len(vacuous)}"
@@ -174,6 +193,8 @@ def cost_numbers(cost: Cost | None) -> Numbers:
     }
     for name, share in cost.peak_shares.items():
         values |= {f"cost/peak/{name}/matrix": _share(share.matrix), f"cost/peak/{name}/copy": _share(share.copy)}
+    if cost.paper_text_rounds is not None:
+        values["cost/paper_text/rounds"] = str(cost.paper_text_rounds)
     stored = [block.stored_features for block in blocks if block.stored_features is not None]
     if stored:
         values["cost/stored_memory"] = _mebibytes(max(stored))
@@ -234,6 +255,13 @@ def spread(values: Sequence[float]) -> str:
         return significant(estimate.mean, "")
     decimals = max(0, 2 - math.floor(math.log10(abs(estimate.mean))))
     return f"{fixed(estimate.mean, '', decimals)} ± {fixed(estimate.std, '', decimals)}"
+
+
+def _with_interval(values: Sequence[float]) -> str:
+    """Mean with Student's 95 % interval: '0.093 [0.081, 0.105]'; without one for one seed."""
+    mean, interval = statistics.fmean(values), student_interval(values)
+    ends = "" if interval is None else f" [{fixed(interval[0], '', 3)}, {fixed(interval[1], '', 3)}]"
+    return fixed(mean, "", 3) + ends
 
 
 def _all(found: Iterable[Analysis], field: str) -> list[float]:

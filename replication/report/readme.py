@@ -42,7 +42,9 @@ def _current_and_wanted(readme_path: Path, results_root: Path) -> tuple[str, str
         text = readme_path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"cannot read {readme_path}: {error}; run from the repository root") from error
-    table = markdown_results([results_table(load_results(dataset, results_root)) for dataset in DATASETS])
+    table = markdown_results(
+        [results_table(load_results(dataset, results_root), load_cost(dataset, results_root)) for dataset in DATASETS]
+    )
     wanted = _replaced(text, START, END, table, readme_path)
     for name, make in _OPTIONAL.items():
         start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"

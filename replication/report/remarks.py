@@ -17,6 +17,16 @@ def remark(runs: Sequence[Run], budgets: Sequence[float] = ()) -> str:
     return "; ".join([*_of_method(runs[0]), *_of_settings(runs[0]), *_of_budget(runs, budgets)]) if runs else ""
 
 
+def detail(runs: Sequence[Run]) -> str:
+    """What of the remark differs from dataset to dataset."""
+    run = next(iter(runs), None)
+    if run is not None and run.method == STOCK_LIBRARY:
+        fitted = run.metrics.train_samples
+        part = fitted is not None and fitted < run.info.train_size
+        return f"fitted to {fitted:,} of {run.info.train_size:,} training images" if part else ""
+    return " against ".join(run.info.class_names) if run is not None and run.method == BINARY else ""
+
+
 def curve_images(results: DatasetResults) -> str:
     """How many images are behind a point of the curves, for the splits of which it is not all: '2,000 training, 2,000
     validation and 2,000 test images'.
@@ -37,16 +47,13 @@ def curve_images(results: DatasetResults) -> str:
 
 def _of_method(run: Run) -> list[str]:
     if run.method == STOCK_LIBRARY:
-        library, fitted = run.metrics.stock_library or "a stock library", run.metrics.train_samples
-        part = fitted is not None and fitted < run.info.train_size
-        images = f", fitted to {fitted:,} of {run.info.train_size:,} training images" if part else ""
+        library = run.metrics.stock_library or "a stock library"
         return [
-            f"a stock library's row, not our implementation ({library}), on raw pixels{images}: no gradient updates, "
-            "no budget, and its parameters are thresholds and leaf values"
+            f"a stock library's row, not our implementation ({library}), on raw pixels: no gradient updates, no "
+            "budget, and its parameters are thresholds and leaf values"
         ]
     if run.method == BINARY:
-        names = " against ".join(run.info.class_names) or "two classes"
-        return [f"Algorithms 1 and 2 on two of the classes alone ({names}), an easier problem than the other lines'"]
+        return ["Algorithms 1 and 2 on two of the classes alone, an easier problem than the other lines'"]
     return []
 
 
@@ -56,7 +63,7 @@ def _of_settings(run: Run) -> list[str]:
         return []
     settings, texts = run.info.settings, []
     views = settings.get("augmentation.cached_views")
-    if views and run.method in _BLOCK_BY_BLOCK and _augmented(run):
+    if views and run.method in _BLOCK_BY_BLOCK and augmented(run):
         texts.append(f"batches of {views} augmented views of every image per block, drawn once and stored")
     if settings.get("runtime.precision") == "bfloat16":
         texts.append("forward passes on training batches in bfloat16")
@@ -71,6 +78,7 @@ def _of_budget(runs: Sequence[Run], budgets: Sequence[float]) -> list[str]:
     return [f"budget {', '.join(f'{budget:g}' for budget in own)}"] if own and len(budgets) > 1 else []
 
 
-def _augmented(run: Run) -> bool:
+def augmented(run: Run) -> bool:
+    """Whether its training images were augmented."""
     settings = run.info.settings
     return bool(settings.get("augmentation.crop_padding") or settings.get("augmentation.flip"))

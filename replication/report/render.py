@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from replication.report.costs import Cost, targets
+from replication.report.comparisons import SAME_UPDATES
+from replication.report.costs import Cost, load_cost, targets
 from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, significant
 from replication.report.labels import (
     BINARY,
     DATASET_LABELS,
+    E2E_AT_EQUAL_OPERATIONS,
     E2E_AT_EQUAL_UPDATES,
     NOT_MEASURED,
     NOT_RUN,
@@ -24,7 +26,7 @@ from replication.report.labels import (
 from replication.report.records import ROUNDING
 from replication.report.reported import NOT_AVAILABLE, SOURCES, Reported
 from replication.report.results import load_results
-from replication.report.tables import SAME_UPDATES, ResultRow, ResultsTable, RoundRow, results_table
+from replication.report.tables import ResultRow, ResultsTable, RoundRow, results_table
 from replication.report.verdicts import applying, counted, load_verdicts
 
 NO_VALUE = "\N{EN DASH}"
@@ -87,20 +89,36 @@ def notes(tables: Sequence[ResultsTable]) -> list[str]:
             "Learners: weak learners in the sum; where the network has a stem it is BoostResNet's first, and no block."
         )
     if any(row.key == E2E_AT_EQUAL_UPDATES for row in rows):
+        operations = any(row.key == E2E_AT_EQUAL_OPERATIONS for row in rows)
         sentences.append(
-            f"At BoostResNet's updates: the last point of the curve that is not beyond them{_early(tables)}"
-            f"{_on_curve_images(tables)}."
+            f"At BoostResNet's updates{' or operations' * operations}: the last point of the curve that is not beyond "
+            f"them{_early(tables)}{_on_curve_images(tables)}."
         )
+        if operations:
+            sentences.append(
+                "Operations: floating-point operations of all updates, by the counts of the cost measurement; what "
+                "BoostResNet computes between blocks, its checks and the outputs of the frozen blocks on all training "
+                "images, is left out."
+            )
     if any(row.seconds is not None for row in rows):
         sentences.append(
             "Time: mean over seeds of a run with its checks and curves, of a refined one with the run it starts from."
         )
     sentences += filter(None, map(_exact_text, tables))
-    for key, mark in _MARK.items():
-        remarks = dict.fromkeys(row.remark for row in rows if row.key == key and row.remark)
-        if remarks:
-            sentences.append(f"{mark.strip()}: {'; '.join(remarks)}.")
+    sentences += [sentence for key in _MARK for sentence in _marked(tables, key)]
     return sentences + [text for table in tables for text in _remarks(table)]
+
+
+def _marked(tables: Sequence[ResultsTable], key: str) -> list[str]:
+    """The remarks behind a mark, each with what differs: '[b]: two of the classes (digits: 3 against 8; MNIST: …).'."""
+    details: dict[str, list[str]] = {}
+    for table in tables:
+        for row in table.rows:
+            if row.key == key and row.remark:
+                name = f"{DATASET_LABELS[table.dataset]}: " if len(tables) > 1 else ""
+                details.setdefault(row.remark, []).extend([name + row.detail] if row.detail else [])
+    mark = _MARK[key].strip()
+    return [f"{mark}: {remark}" + (f" ({'; '.join(texts)})." if texts else ".") for remark, texts in details.items()]
 
 
 def _remarks(table: ResultsTable) -> list[str]:
@@ -261,8 +279,7 @@ def markdown_results(tables: Sequence[ResultsTable]) -> str:
             lines.append(" | ".join(["| " + name, budget, *cells(row)]) + " |")
     again = "Every line again: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, with the names that `results/` has."
     meaning = "Budget: factor on every length in gradient updates; 1 is the full length."
-    remarks = " ".join([*notes(tables), meaning, again])
-    return "\n".join([*lines, "", remarks])
+    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in [*notes(tables), meaning, again])])
 
 
 def print_summary(dataset: str, results_root: Path = Path("results"), console: Console | None = None) -> None:
@@ -271,7 +288,7 @@ def print_summary(dataset: str, results_root: Path = Path("results"), console: C
     Raises:
         ResultsError: a published result is malformed.
     """
-    table = results_table(load_results(dataset, results_root))
+    table = results_table(load_results(dataset, results_root), load_cost(dataset, results_root))
     console = console or Console()
     title = f"{DATASET_LABELS[dataset]} · budget {budget_text(table.budgets)} · data: {data_mark(table)}"
     view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -1,22 +1,27 @@
 """The results table and the table of rounds as neutral rows; `render` and `readme` turn them into text.
 
-Comparisons are made at equal gradient updates: besides the ends of the runs there is a row for the end-to-end network
-as it was when it had received as many updates as BoostResNet of the same seed took (the last evaluation point at or
-before that number).
+Besides the ends of the runs there are rows for the end-to-end network as it was when it had received as many updates as
+BoostResNet of the same seed took, or as many floating-point operations (the last evaluation point at or before that).
 """
 
 from __future__ import annotations
 
 import attrs
 
-from replication.report.formats import Estimate, counts
-from replication.report.labels import E2E_AT_EQUAL_UPDATES, E2E_AT_EQUAL_UPDATES_LABEL, METHOD_STYLES
+from replication.report.comparisons import compared_at, equal_operations_points, equal_updates_points
+from replication.report.costs import Cost
+from replication.report.formats import Estimate
+from replication.report.labels import (
+    E2E_AT_EQUAL_OPERATIONS,
+    E2E_AT_EQUAL_OPERATIONS_LABEL,
+    E2E_AT_EQUAL_UPDATES,
+    E2E_AT_EQUAL_UPDATES_LABEL,
+    METHOD_STYLES,
+)
 from replication.report.records import HistoryPoint
-from replication.report.remarks import curve_images, remark
+from replication.report.remarks import curve_images, detail, remark
 from replication.report.reported import Reported, reported
 from replication.report.results import DatasetResults, Run, budgets_of
-
-SAME_UPDATES = "after the same number of updates"
 
 
 @attrs.frozen
@@ -25,8 +30,8 @@ class ResultRow:
 
     `exact_test` is the test accuracy on the images of an unofficial copy that are known to be the official ones;
     `learners` counts weak learners (the rounds of BoostResNet, whose weak learners are differences of hypothesis
-    modules) and is empty for what is no sum of them; `budgets` is empty for
-    what has no lengths to shorten; `remark` is what a reader must know before comparing the line.
+    modules) and is empty for what is no sum of them; `budgets` is empty for what has no lengths to shorten; `remark` is
+    what a reader must know before comparing the line, and `detail` what of it differs from dataset to dataset.
     """
 
     key: str
@@ -43,6 +48,7 @@ class ResultRow:
     budgets: tuple[float, ...] = ()
     learners: tuple[int, ...] = ()
     remark: str = ""
+    detail: str = ""
     exact_test: Estimate | None = None
 
 
@@ -86,12 +92,19 @@ class RoundRow:
     gradient_updates: tuple[int, ...]
 
 
-def results_table(results: DatasetResults) -> ResultsTable:
-    """The results of one dataset: a line per method, and one for end to end at BoostResNet's updates."""
+def results_table(results: DatasetResults, cost: Cost | None = None) -> ResultsTable:
+    """The results of one dataset: a line per method, and one for end to end at BoostResNet's updates.
+
+    Args:
+        cost: where operations were counted, there is also a line for end to end at as many of them.
+    """
     rows = []
     for method, style in METHOD_STYLES.items():
         if method == "e2e":
-            rows.append(_equal_updates_row(results))
+            points = equal_operations_points(results, cost)
+            if points:
+                rows.append(_early_row(E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_OPERATIONS_LABEL, points))
+            rows.append(_early_row(E2E_AT_EQUAL_UPDATES, E2E_AT_EQUAL_UPDATES_LABEL, equal_updates_points(results)))
         rows.append(_method_row(results, method, style.label))
     exact = {run.info.settings.get("data.exact_test_images") for run in results.all}
     return ResultsTable(
@@ -103,35 +116,6 @@ def results_table(results: DatasetResults) -> ResultsTable:
         compared_at(results),
         curve_images(results),
     )
-
-
-def point_at(run: Run, gradient_updates: int) -> HistoryPoint | None:
-    """The last evaluation point at or before so many updates."""
-    return next((point for point in reversed(run.history) if point.gradient_updates <= gradient_updates), None)
-
-
-def equal_updates_points(results: DatasetResults) -> list[tuple[Run, HistoryPoint]]:
-    """End-to-end runs with the point where they had BoostResNet's number of updates, for the seeds that both have."""
-    pairs = []
-    for run in results.of("e2e"):
-        boosted = results.seed("boostresnet", run.seed)
-        point = point_at(run, boosted.metrics.gradient_updates) if boosted else None
-        if point is not None:
-            pairs.append((run, point))
-    return pairs
-
-
-def equal_updates_differences(results: DatasetResults) -> list[float]:
-    """Test accuracy of BoostResNet less that of end to end after as many updates, seed by seed, both as their curves
-    have it: on the same images.
-    """
-    differences = []
-    for run, point in equal_updates_points(results):
-        boosted = results.seed("boostresnet", run.seed)
-        end = point_at(boosted, boosted.metrics.gradient_updates) if boosted else None
-        if end is not None and end.test_accuracy is not None and point.test_accuracy is not None:
-            differences.append(end.test_accuracy - point.test_accuracy)
-    return differences
 
 
 def round_rows(results: DatasetResults) -> list[RoundRow]:
@@ -155,24 +139,6 @@ def round_rows(results: DatasetResults) -> list[RoundRow]:
             )
         )
     return rows
-
-
-def compared_at(results: DatasetResults) -> str:
-    """When the end-to-end network is held against BoostResNet's: 'after the same number of updates', or 'after 160 of
-    BoostResNet's 200 updates' where it was not evaluated at the very end of BoostResNet's; empty without both.
-    """
-    pairs = [(run, point.gradient_updates) for run, point in equal_updates_points(results)]
-    updates = [
-        (reached, boosted.metrics.gradient_updates)
-        for run, reached in pairs
-        if (boosted := results.seed("boostresnet", run.seed))
-    ]
-    if not updates:
-        return ""
-    if all(reached == taken for reached, taken in updates):
-        return SAME_UPDATES
-    reached_text, taken_text = (counts(numbers, "") for numbers in zip(*updates, strict=True))
-    return f"after {reached_text} of BoostResNet's {taken_text} updates"
 
 
 def run_seconds(results: DatasetResults, run: Run) -> float | None:
@@ -200,6 +166,7 @@ def _method_row(results: DatasetResults, method: str, label: str) -> ResultRow:
         budgets=budgets_of(runs),
         learners=tuple(count for run in runs if (count := _learners(run)) is not None),
         remark=remark(runs, results.budgets),
+        detail=detail(runs),
         exact_test=_estimate([run.metrics.exact_test_accuracy for run in runs]) if runs else None,
     )
 
@@ -208,11 +175,11 @@ def _learners(run: Run) -> int | None:
     return len(run.rounds) or run.metrics.learners
 
 
-def _equal_updates_row(results: DatasetResults) -> ResultRow:
-    pairs = equal_updates_points(results)
+def _early_row(key: str, label: str, pairs: list[tuple[Run, HistoryPoint]]) -> ResultRow:
+    """The line of runs as they were at a point of their curves."""
     return ResultRow(
-        key=E2E_AT_EQUAL_UPDATES,
-        label=E2E_AT_EQUAL_UPDATES_LABEL,
+        key=key,
+        label=label,
         seeds=tuple(run.seed for run, _ in pairs),
         train=_estimate([point.train_accuracy for _, point in pairs]),
         validation=_estimate([point.validation_accuracy for _, point in pairs]),

@@ -38,6 +38,7 @@ class Judged:
     lacks: str = ""
     qualification: str = ""
     added: str = ""
+    unit: str = ""
 
     @property
     def words(self) -> str:
@@ -55,7 +56,7 @@ class Judged:
 
     @property
     def measured(self) -> str:
-        """'0.031 [0.012, 0.05]', or '0 of 3 seeds', for a table's cell."""
+        """'0.031 [0.012, 0.05]', or '0 of 3 seeds'."""
         if self.statistic is None:
             return _NONE
         if self.interval_method == "Wilson":
@@ -66,6 +67,11 @@ class Judged:
             return f"{significant(self.statistic, _NONE)} (all seeds equal)"
         low, high = (significant(end, _NONE) for end in self.interval)
         return f"{significant(self.statistic, _NONE)} [{low}, {high}]"
+
+    @property
+    def cell(self) -> str:
+        """The same with what it is, for a table: 'cosine 0.031 [0.012, 0.05]'."""
+        return f"{self.unit} {self.measured}" if self.unit and self.statistic is not None else self.measured
 
 
 def load_verdicts(dataset: str, results_root: Path = Path("results"), criteria: Path = CRITERIA) -> tuple[Judged, ...]:
@@ -117,6 +123,7 @@ def _judged(fields: Fields) -> Judged:
         lacks=str(fields.values.get("lacks") or ""),
         qualification=str(fields.values.get("qualification") or ""),
         added=str(fields.values.get("added") or ""),
+        unit=str(fields.values.get("unit") or ""),
     )
 
 
@@ -153,7 +160,7 @@ def latex_claims(dataset: str, verdicts: Sequence[Judged]) -> str:
     ]
     for one in judged:
         identifier = latex_escape(one.id).replace("-", r"-\allowbreak{}") + (r"$^\dagger$" if one.added else "")
-        measured = "; ".join(filter(None, (one.measured, one.qualification, one.reason)))
+        measured = "; ".join(filter(None, (one.cell, one.qualification, one.reason)))
         texts = (f"{one.claim} {one.source}", one.criterion, measured)
         verdict = rf"\verdict{{{latex_escape(one.verdict)}}}"
         lines.append(" & ".join([identifier, *map(latex_escape, texts), verdict]) + r" \\[1pt]")
@@ -207,13 +214,16 @@ def markdown_claims(by_dataset: dict[str, tuple[Judged, ...]]) -> str:
         lines += [_markdown_line(dataset, one) for one in applying(verdicts) if one.verdict != NOT_RUN]
         remarks.append(f"{name}: {counted(applying(verdicts))}. {_not_run(verdicts)}".rstrip())
     remarks.append(
-        "Of a mean it is Student's 95 % interval, in brackets, that must lie inside the range; it knows no bounds, so"
-        " that of a rank correlation may end beyond 1."
+        "Behind a mean, in brackets, Student's 95 % interval, which must lie inside the range for the claim to hold and"
+        " outside it to fail."
     )
     remarks.append("A verdict leads to the runs it rests on and, where there is none, the reason.")
     if any(one.added for verdicts in by_dataset.values() for one in verdicts):
         remarks.append("† added after the first results had been seen.")
-    remarks.append("All other criteria were fixed before the results: `replication/report/criteria.yaml`.")
+    remarks.append(
+        "All other criteria were fixed before the results, but for a preliminary digits run; what was reworded since is"
+        " in the head of `replication/report/criteria.yaml`."
+    )
     return "\n".join([*lines, "", " ".join(remarks)])
 
 
@@ -225,7 +235,7 @@ def _markdown_line(dataset: str, judged: Judged) -> str:
     verdict += f" ({judged.qualification})" if judged.qualification else ""
     verdict += f": {judged.reason}" if judged.reason else ""
     name, n = DATASET_LABELS[dataset] + data, str(judged.n)
-    texts = (name, budget, claim, judged.source, judged.criterion, judged.measured, n, verdict)
+    texts = (name, budget, claim, judged.source, judged.criterion, judged.cell, n, verdict)
     return "| " + " | ".join(text.replace("|", r"\|") for text in texts) + " |"
 
 

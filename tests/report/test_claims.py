@@ -284,6 +284,14 @@ def test_depth_and_cost(plant, tmp_path):
     assert (found["9"].verdict, found["9"].statistic) == ("fails", pytest.approx(10.0))
 
 
+def test_an_interval_ends_where_the_statistic_does(plant, tmp_path):
+    """Edges whose order is almost perfect: Student's interval of the rank correlations reaches beyond 1."""
+    for seed, order in enumerate(([1, 0, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6])):
+        set_column(plant("digits", "boostresnet", seed), "edge", [0.1 + 0.05 * place for place in order])
+    found = verdicts(tmp_path)["4"]
+    assert (found.unit, found.interval[1]) == ("Kendall's tau", 1.0) and found.interval[0] < found.statistic < 1
+
+
 def test_what_is_written(plant, tmp_path):
     for seed in range(3):
         plant("digits", "boostresnet", seed)
@@ -304,6 +312,7 @@ def test_what_is_written(plant, tmp_path):
         ({"statistic": {"name": "magic"}}, "claim 1 is malformed .*magic"),
         ({"statistic": {"name": "bound_slack", "split": "test"}}, "claim 1 is malformed .*split"),
         ({"minimum_budget": "much"}, "claim 1 is malformed"),
+        ({"bounds": [1, -1]}, "claim 1 is malformed .*bounds"),
     ],
 )
 def test_mistakes_in_the_criteria_name_the_claim(tmp_path, change, message):

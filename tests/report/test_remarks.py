@@ -8,7 +8,7 @@ import pytest
 
 from replication.errors import ResultsError
 from replication.report.readme import markdown_results
-from replication.report.remarks import curve_images, remark
+from replication.report.remarks import curve_images, detail, remark
 from replication.report.results import load_results
 from replication.report.tables import results_table
 from tests.report.synthetic import Plant, edit_json
@@ -48,9 +48,18 @@ def test_seeds_of_another_precision_do_not_go_into_one_mean(plant: Plant, tmp_pa
 def test_the_stock_library_says_how_much_it_was_fitted_to(plant: Plant, tmp_path: Path) -> None:
     folder = plant("digits", "hist-gradient-boosting", 0)
     size = load_results("digits", tmp_path / "results").all[0].info.train_size
-    for samples, words in ((10, f", fitted to 10 of {size:,} training images:"), (size, "on raw pixels:")):
+    for samples, words in ((10, f"fitted to 10 of {size:,} training images"), (size, "")):
         edit_json(folder / "metrics.json", lambda value, samples=samples: value.update(train_samples=samples))
-        assert words in remark(load_results("digits", tmp_path / "results").of("hist-gradient-boosting"))
+        assert detail(load_results("digits", tmp_path / "results").of("hist-gradient-boosting")) == words
+
+
+def test_what_differs_between_datasets_is_said_once_for_each(plant: Plant, tmp_path: Path) -> None:
+    for dataset in ("digits", "cifar10"):
+        folder = plant(dataset, "hist-gradient-boosting", 0)
+        edit_json(folder / "metrics.json", lambda value: value.update(train_samples=10))
+    text = markdown_results([results_table(load_results(name, tmp_path / "results")) for name in ("digits", "cifar10")])
+    assert text.count("[s]: a stock library's row") == 1
+    assert "(digits: fitted to 10 of 1,293 training images; CIFAR-10: fitted to 10 of 1,293 training images)." in text
 
 
 def test_samples_behind_the_curves_are_counted_where_they_are_not_all(plant: Plant, tmp_path: Path) -> None:

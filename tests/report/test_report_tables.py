@@ -11,15 +11,18 @@ from rich.console import Console
 
 from replication.errors import ResultsError
 from replication.files import read_csv, write_csv
+from replication.report.comparisons import compared_at, equal_updates_points
+from replication.report.costs import load_cost
 from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, signed, significant
-from replication.report.labels import E2E_AT_EQUAL_UPDATES
+from replication.report.labels import E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_UPDATES
 from replication.report.macros import numbers
 from replication.report.readme import END, START, check_readme, update_readme
 from replication.report.render import latex_results, latex_rounds, markdown_results, print_summary
 from replication.report.reported import reported
 from replication.report.results import load_results
-from replication.report.tables import ResultsTable, compared_at, equal_updates_points, results_table, round_rows
+from replication.report.tables import ResultsTable, results_table, round_rows
 from tests.report.synthetic import Plant, edit_json
+from tests.report.synthetic_more import plant_cost
 
 
 def _table(tmp_path: Path, dataset: str = "digits") -> ResultsTable:
@@ -63,6 +66,29 @@ def test_the_row_at_equal_updates(plant: Plant, tmp_path: Path) -> None:
     assert "(digits: after 1,300 of BoostResNet's 1,370 updates)." in latex_results(results_table(results))
 
 
+@pytest.mark.parametrize(("flip", "views", "updates"), [(False, 0, 140), (True, 0, 280), (True, 2, 140)])
+def test_the_row_at_equal_operations(plant: Plant, tmp_path: Path, flip: bool, views: int, updates: int) -> None:
+    """1,400 updates of BoostResNet: on stored outputs a tenth of the operations each, augmented anew a fifth."""
+    root = tmp_path / "results"
+    folder = plant("digits", "boostresnet", 0)
+    edit_json(folder / "run.json", lambda run: run["config"]["augmentation"].update(flip=flip, cached_views=views))
+    plant("digits", "e2e", 0)
+    path = plant_cost(root, "digits")
+    edit_json(
+        path, lambda cost: [block.update(cached_flops=10**8, augmented_flops=2 * 10**8) for block in cost["blocks"]]
+    )
+    results, cost = load_results("digits", root), load_cost("digits", root)
+    table = results_table(results, cost)
+    row = table.row(E2E_AT_EQUAL_OPERATIONS)
+    assert row.gradient_updates == (updates // 100 * 100,), "the last point of the curve before"
+    assert "At BoostResNet's updates or operations: " in latex_results(table)
+    assert numbers(results, cost)["gap/equal_operations/words"].startswith("BoostResNet is ahead by ")
+    edit_json(path, lambda value: value.update(reading="paper-text"))
+    keys = {row.key for row in results_table(results, load_cost("digits", root)).rows}
+    assert E2E_AT_EQUAL_OPERATIONS not in keys, "counted on another network"
+    assert E2E_AT_EQUAL_OPERATIONS not in {row.key for row in results_table(results).rows}
+
+
 def test_a_point_exactly_at_the_updates_counts(plant: Plant, tmp_path: Path) -> None:
     plant("digits", "boostresnet", 0)
     plant("digits", "e2e", 0)
@@ -92,6 +118,27 @@ def test_who_is_ahead_in_words(plant: Plant, tmp_path: Path, gaps: tuple[float, 
     assert numbers(load_results("digits", tmp_path / "results"))["gap/equal_updates/words"] == words
 
 
+def test_falls_of_the_error_are_counted_by_the_sign_of_gamma(plant: Plant, tmp_path: Path) -> None:
+    folder = plant("digits", "boostresnet", 0)
+    rows = read_csv(folder / "rounds.csv")
+    errors, gammas = (0.9, 0.8, 0.85, 0.7, 0.7, 0.6, 0.5), (0.1, 0.1, 0.1, -0.1, 0.1, -0.1, 0.1)
+    for row, error, gamma in zip(rows, errors, gammas, strict=True):
+        row |= {"train_error": str(error), "gamma": str(gamma)}
+    write_csv(folder / "rounds.csv", tuple(rows[0]), rows)
+    values = numbers(load_results("digits", tmp_path / "results"))
+    assert (values["boostresnet/fell/positive"], values["boostresnet/fell/nonpositive"]) == ("2 of 4", "2 of 2")
+
+
+def test_only_blocks_short_of_their_limit_ended_early(plant: Plant, tmp_path: Path) -> None:
+    """The limit is 10,000 updates under a budget of 0.02."""
+    folder = plant("digits", "boostresnet", 0, per_block=200)
+    assert numbers(load_results("digits", tmp_path / "results"))["boostresnet/early_blocks"] == "0"
+    rows = read_csv(folder / "rounds.csv")
+    rows[2]["gradient_updates"] = "199"
+    write_csv(folder / "rounds.csv", tuple(rows[0]), rows)
+    assert numbers(load_results("digits", tmp_path / "results"))["boostresnet/early_blocks"] == "1"
+
+
 def test_a_refinement_costs_what_it_started_from_too(plant: Plant, tmp_path: Path) -> None:
     plant("digits", "boostresnet-refined", 0)
     assert _table(tmp_path).row("boostresnet-refined").seconds is None
@@ -113,7 +160,7 @@ def test_lines_that_do_not_compare_are_marked(shared_tree: Path) -> None:
     latex = latex_results(results_table(load_results("digits", shared_tree)))
     assert "Stock library: histogram gradient boosting [s] & 3 & -- & -- & 153,706" in latex
     assert "[s]: a stock library's row, not our implementation (scikit-learn 0.0, " in latex
-    assert "BoostResNet, binary [b] & 3" in latex and "two of the classes alone (3 against 8)" in latex
+    assert "BoostResNet, binary [b] & 3" in latex and "problem than the other lines' (3 against 8)." in latex
     assert "AdaBoost.MM & 3 & 1,400 & 7 & 153,706" in latex
     markdown = markdown_results([results_table(load_results("digits", shared_tree))])
     assert "| digits | 0.02 | End to end | 3 | 2,800 |" in markdown and "[s]: a stock library's row" in markdown
