@@ -16,6 +16,7 @@ from replication.report.figures.style import (
     GREY,
     HALF,
     WIDE,
+    Analyses,
     Curve,
     analysed_caption,
     depth_axis,
@@ -25,7 +26,6 @@ from replication.report.figures.style import (
     new,
     percent_axis,
 )
-from replication.report.figures.theory import Analyses
 from replication.report.labels import METHOD_STYLES, NETWORKS
 from replication.report.results import DatasetResults
 

@@ -46,10 +46,15 @@ STYLE: Any = {
 }
 #: Inches: the width that a figure has in the article.
 WIDE, HALF = (6.3, 2.6), (3.1, 2.2)
+ROUND = (HALF[0], 2.45)  # half width with a legend of seeds below the axes
 TRAIN_DASH = (0, (4, 1.6))
 GREY = "0.35"
 _DPI = 110
 
+_SEED_MARKERS = ("o", "^", "s", "D", "v", "X")
+_DARK, _LIGHT = "0.12", "0.55"
+
+Analyses = Mapping[str, tuple[Analysis, ...]]  # by method, sorted by seed
 Curve = tuple[np.ndarray, np.ndarray]  # x ascending, y
 
 
@@ -121,6 +126,12 @@ def handle(method: str, label: str | None = None, **look: Any) -> Line2D:
     """A method's line for a legend."""
     style = METHOD_STYLES[method]
     return Line2D([], [], label=label or style.label, **({"color": style.colour, "marker": style.marker} | look))
+
+
+def seed_look(method: str, number: int) -> dict[str, Any]:
+    """Marker and colour of the `number`-th seed of a method: lightness, not hue, so that no colour need be seen."""
+    colours = (METHOD_STYLES[method].colour, _DARK, _LIGHT)
+    return {"color": colours[number % len(colours)], "marker": _SEED_MARKERS[number % len(_SEED_MARKERS)]}
 
 
 def percent_axis(axes: Axes) -> None:
