@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from replication.report.analyses import load_analyses
+from replication.report.figures.bound import bound_figure
 from replication.report.figures.rounds import covariance_figure, edge_figure, gamma_figure
 from replication.report.results import load_results
 from tests.report.synthetic import Plant
@@ -94,3 +96,57 @@ def test_covariances_of_many_orders_of_magnitude_get_a_logarithmic_axis(plant: P
 def test_without_runs_there_are_no_figures_of_rounds(tmp_path: Path) -> None:
     results = load_results("mnist", tmp_path)
     assert (edge_figure(results), gamma_figure(results, {}), covariance_figure(results, {})) == (None, None, None)
+
+
+def _bound_figure(plant: Plant, root: Path, errors: Sequence[Sequence[float]], **columns: Any) -> Figure:
+    """The bound's figure of one seed per list of training errors; other columns of the theory the same for all."""
+    for seed, of_seed in enumerate(errors):
+        folder = plant("digits", "boostresnet", seed)
+        plant_full_analysis(folder)
+        _edit_csv(folder / "analysis/theory.csv", train_error=of_seed, **columns)
+    results = load_results("digits", root / "results")
+    figure = bound_figure(results, load_analyses(results))
+    assert figure is not None
+    return figure
+
+
+def _labels(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_no_training_error_lies_below_everything_and_is_called_zero(plant: Plant, tmp_path: Path) -> None:
+    """Whatever loss and bound are, so that a bound that holds does not look violated."""
+    halving = [0.5**number for number in range(7)]
+    figure = _bound_figure(plant, tmp_path, [[0.0] * 7], bound_product=[1e-5 * one for one in halving])
+    (axes,) = figure.axes
+    assert axes.get_yscale() == "log"
+    (zeros,) = [line for line in _marked(axes) if line.get_marker() == "*"]
+    assert list(zeros.get_xdata()) == list(range(7))
+    foot = axes.transAxes.transform((0, 0))[1]
+    assert zeros.get_transform().transform((0, 0))[1] == pytest.approx(foot), "at the foot of the axis"
+    others = [value for line in _marked(axes) if line is not zeros for value in _y(line)]
+    assert min(others) == pytest.approx(1e-5 * halving[-1]) and min(others) > axes.get_ylim()[0]
+    assert [text.get_text() for text in axes.texts] == ["0"]
+    assert _labels(figure)[-1] == "training error: 0" and "training error" not in _labels(figure)
+
+
+def test_a_mean_of_seeds_with_and_without_errors_is_no_zero(plant: Plant, tmp_path: Path) -> None:
+    first, second = [0.4, 0.2, 0.1, 0.0, 0.0, 0.0, 0.0], [0.4, 0.2, 0.0, 0.02, 0.0, 0.0, 0.0]
+    figure = _bound_figure(plant, tmp_path, [first, second])
+    *_, error, zeros = _marked(figure.axes[0])
+    assert (zeros.get_marker(), list(zeros.get_xdata())) == ("*", [4, 5, 6])
+    assert _y(error)[:4] == pytest.approx([0.4, 0.2, 0.05, 0.01]) and np.isnan(_y(error)[4:]).all()
+    assert _labels(figure)[-2:] == ["training error", "training error: 0"]
+
+
+def test_a_bound_that_stays_near_the_number_of_classes_has_an_axis_of_its_own(plant: Plant, tmp_path: Path) -> None:
+    names = ("bound_exponential", "bound_product", "bound_telescoped", "exponential_loss")
+    near = {name: [9 - 0.01 * n * number for number in range(7)] for n, name in enumerate(names)}
+    figure = _bound_figure(plant, tmp_path, [[0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0]], **near)
+    above, below = figure.axes
+    assert above.get_yscale() == below.get_yscale() == "linear"
+    assert [_y(line) for line in _marked(above)] == [pytest.approx(column) for column in near.values()]
+    low, high = above.get_ylim()
+    assert 8.7 < low < 8.82 and 9 < high < 9.1, "what they differ by fills the axis"
+    assert [_y(line) for line in _marked(below)] == [[0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0]]
+    assert _labels(figure)[-1] == "training error"

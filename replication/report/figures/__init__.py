@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from replication.report.costs import Cost
 from replication.report.depth import DepthRun
-from replication.report.figures import cost as costs, ensemble, rounds, theory, training
+from replication.report.figures import bound, cost as costs, ensemble, rounds, theory, training
 from replication.report.figures.style import STYLE, Analyses, save
 from replication.report.labels import BINARY
 from replication.report.results import DatasetResults
@@ -51,7 +51,7 @@ def _draw(
         return training.depth_figure(results.dataset, depth)
     if name == "edge":
         return rounds.edge_figure(results)
-    by_round = {"bound": theory.bound_figure, "gamma": rounds.gamma_figure, "covariance": rounds.covariance_figure}
+    by_round = {"bound": bound.bound_figure, "gamma": rounds.gamma_figure, "covariance": rounds.covariance_figure}
     kind, _, binary = name.partition("-")
     if kind in by_round:
         return by_round[kind](results, analyses, BINARY if binary else "boostresnet")

@@ -67,6 +67,15 @@ def new(size: tuple[float, float], caption: str, columns: int = 1) -> tuple[Figu
     return figure, axes
 
 
+def stacked(size: tuple[float, float], caption: str, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """A figure of axes above each other with one x axis, heights in proportion to `heights`; the caption above all."""
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(len(heights), sharex=True, height_ratios=heights))
+    axes[0].set_title(caption, loc="right", fontsize=7, color=GREY, pad=3)
+    return figure, axes
+
+
 def caption(results: DatasetResults, runs: Mapping[str, Sequence[Run]]) -> str:
     """What must stand wherever results are: dataset, budget, seeds, and a mark where the data is no official copy.
 

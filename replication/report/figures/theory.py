@@ -1,4 +1,4 @@
-"""Theory measured: Theorem 4.2's bound in three forms, margins, modules."""
+"""What margins the classifiers leave, and what their modules can tell apart."""
 
 from __future__ import annotations
 
@@ -29,37 +29,6 @@ from replication.report.labels import METHOD_STYLES, NETWORKS
 from replication.report.results import DatasetResults
 
 _MARGIN_METHODS = (*NETWORKS, "adaboost-mm", "gradient-boosting")
-
-
-def bound_figure(results: DatasetResults, analyses: Analyses, method: str = "boostresnet") -> Figure | None:
-    """Training error, exponential loss and the bound's three forms on a log axis; no error is half an image."""
-    found = analyses.get(method, ())
-    if not found:
-        return None
-    half_an_image = 0.5 / max(1, max(run.info.train_size for run in results.of(method)))
-    figure, (axes,) = new((WIDE[0], 2.7), analysed_caption(results, analyses, [method]))
-    series = (
-        ("bound_exponential", r"bound, $e^{-T\gamma^2/2}$", {"color": "0.55", "marker": "v", "linestyle": ":"}),
-        ("bound_product", "bound, product", {"color": "0.15", "marker": "s", "linestyle": "--"}),
-        ("bound_telescoped", "bound, telescoped", {"color": "0.15", "marker": "x", "linestyle": ""}),
-        ("exponential_loss", "exponential loss", {"linestyle": "-.", "marker": "D"}),
-        ("train_error", "training error", {"linestyle": "-"}),
-    )
-    handles = []
-    for name, label, look in series:
-        curves = []
-        for analysis in found:
-            y = analysis.column("theory", name)
-            y = np.maximum(y, half_an_image) if name == "train_error" else np.where(y > 0, y, np.nan)
-            curves.append(known(analysis.column("theory", "block"), y))
-        hollow = name != "train_error"
-        draw_mean(axes, curves, method, hollow=hollow, **look)
-        handles.append(handle(method, label, **look, **({"mfc": "white"} if hollow else {})))
-    axes.set_yscale("log")
-    depth_axis(axes)
-    axes.set_ylabel("on the training images")
-    figure.legend(handles=handles, loc="outside right center", handlelength=2.4)
-    return figure
 
 
 def margins_by_depth_figure(results: DatasetResults, analyses: Analyses) -> Figure | None:
