@@ -16,7 +16,9 @@ from matplotlib.lines import Line2D
 
 from replication.report.analyses import load_analyses
 from replication.report.figures.bound import bound_figure
+from replication.report.figures.ensemble import alignment_figure, deletions_figure
 from replication.report.figures.rounds import covariance_figure, edge_figure, gamma_figure
+from replication.report.figures.theory import modules_figure
 from replication.report.results import load_results
 from tests.report.synthetic import Plant
 from tests.report.synthetic_more import plant_full_analysis
@@ -150,3 +152,38 @@ def test_a_bound_that_stays_near_the_number_of_classes_has_an_axis_of_its_own(pl
     assert 8.7 < low < 8.82 and 9 < high < 9.1, "what they differ by fills the axis"
     assert [_y(line) for line in _marked(below)] == [[0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0]]
     assert _labels(figure)[-1] == "training error"
+
+
+def _ticks(figure: Figure | None) -> dict[float, str]:
+    assert figure is not None
+    (axes,) = figure.axes
+    return {place: text.get_text() for place, text in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
+
+
+def test_blocks_without_stages_have_the_numbers_that_are_in_their_names(plant: Plant, tmp_path: Path) -> None:
+    folder = plant("mnist", "boostresnet", 0)
+    plant_full_analysis(folder, blocks=10)
+    for table in ("deletions", "alignment"):  # as of an MLP, whose first block is no stem and can be deleted
+        _edit_csv(folder / f"analysis/{table}.csv", block=range(10), module=[f"block{n}" for n in range(1, 11)])
+    _edit_csv(folder / "analysis/deletions.csv", transition=["False"] * 10)
+    results = load_results("mnist", tmp_path / "results")
+    analyses = load_analyses(results)
+    deletions, alignment = deletions_figure(results, analyses), alignment_figure(results, analyses)
+    assert _ticks(deletions) == _ticks(alignment) == {float(n): str(n + 1) for n in range(10)}
+    assert deletions is not None and deletions.axes[0].get_xlabel() == "deleted block"
+    assert _labels(deletions) == ["BoostResNet", "no block deleted"], "nothing is shaded, so nothing says what it is"
+
+
+def test_blocks_in_stages_are_named_where_there_is_room_and_numbered_elsewhere(plant: Plant, tmp_path: Path) -> None:
+    folder, ticks = plant("digits", "boostresnet", 0), []
+    results = load_results("digits", tmp_path / "results")
+    for blocks in (6, 12):
+        plant_full_analysis(folder, blocks)
+        figure = deletions_figure(results, load_analyses(results))
+        ticks.append(list(_ticks(figure).values()))
+        assert figure is not None and _labels(figure) == ["BoostResNet", "block starts a stage", "no block deleted"]
+    assert ticks[0][:3] == ["stage1\nblock1", "stage1\nblock2", "stage2\nblock1"] and len(ticks[0]) == 6
+    assert ticks[1][:3] == ["1.1", "1.2", "2.1"] and len(ticks[1]) == 12
+    modules = modules_figure(results, load_analyses(results))
+    assert list(_ticks(modules).values())[:2] == ["stem", "1.1"]
+    assert modules is not None and modules.axes[0].get_xlabel() == "module (stage.block)"

@@ -5,6 +5,7 @@ Readable in print and without colour: Okabe and Ito's colours, one per method ev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ ROUND = (HALF[0], 2.45)  # half width with a legend of seeds below the axes
 TRAIN_DASH = (0, (4, 1.6))
 GREY = "0.35"
 _DPI = 110
+_NAMED, _NUMBERED = 9, 26  # how many modules have room for their names along x, and how many for numbers
+_CROWDED = 6.5  # font size of many numbers
 
 _SEED_MARKERS = ("o", "^", "s", "D", "v", "X")
 _DARK, _LIGHT = "0.12", "0.55"
@@ -152,6 +155,18 @@ def depth_axis(axes: Axes, label: str = "depth (round $t$)") -> None:
     """Whole numbers along x."""
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def block_axis(axes: Axes, places: Sequence[int], names: Sequence[str], label: str) -> None:
+    """Modules along x by their names, which text and tables use; by the numbers in these where names have no room."""
+    if len(names) <= _NAMED:
+        axes.set_xticks(places, [name.replace(".", "\n") for name in names])
+        axes.set_xlabel(label)
+        return
+    numbers = [".".join(re.findall(r"\d+", name)) or name for name in names]
+    every = -(-len(names) // _NUMBERED)
+    axes.set_xticks(places[::every], numbers[::every], fontsize=_CROWDED if len(names) > 2 * _NAMED else None)
+    axes.set_xlabel(f"{label} (stage.block)" if any("." in number for number in numbers) else label)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

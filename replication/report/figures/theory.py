@@ -17,7 +17,7 @@ from replication.report.figures.style import (
     WIDE,
     Analyses,
     analysed_caption,
-    depth_axis,
+    block_axis,
     draw_mean,
     handle,
     known,
@@ -98,7 +98,8 @@ def modules_figure(results: DatasetResults, analyses: Analyses) -> Figure | None
         ]
         draw_mean(axes, curves, "boostresnet", linestyle=TRAIN_DASH, hollow=True)
         handles.append(handle("boostresnet", "BoostResNet: own $o_t$", linestyle=TRAIN_DASH, mfc="white"))
-    depth_axis(axes, "module")
+    rows = analyses[methods[0]][0].rows("modules")
+    block_axis(axes, [row.integer("block") for row in rows], [row.text("module") for row in rows], "module")
     axes.set_ylabel("test accuracy")
     percent_axis(axes)
     figure.legend(handles=handles, loc="outside right center", handlelength=2.4)
