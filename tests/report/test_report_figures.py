@@ -15,13 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from replication.report.analyses import load_analyses
+from replication.report.costs import load_cost
 from replication.report.figures.bound import bound_figure
+from replication.report.figures.cost import blocks_figure
 from replication.report.figures.ensemble import alignment_figure, deletions_figure
 from replication.report.figures.rounds import covariance_figure, edge_figure, gamma_figure
-from replication.report.figures.theory import modules_figure
+from replication.report.figures.theory import margins_by_method_figure, modules_figure
 from replication.report.results import load_results
 from tests.report.synthetic import Plant
-from tests.report.synthetic_more import plant_full_analysis
+from tests.report.synthetic_more import plant_cost, plant_full_analysis
 
 
 def _edit_csv(path: Path, **columns: Sequence[Any] | Callable[[dict[str, str]], Any]) -> None:
@@ -187,3 +189,43 @@ def test_blocks_in_stages_are_named_where_there_is_room_and_numbered_elsewhere(p
     modules = modules_figure(results, load_analyses(results))
     assert list(_ticks(modules).values())[:2] == ["stem", "1.1"]
     assert modules is not None and modules.axes[0].get_xlabel() == "module (stage.block)"
+
+
+@pytest.mark.parametrize(("first", "second", "scale"), [(0.01, 0.03, "log"), (0.6, 0.8, "linear")])
+def test_margin_curves_are_told_apart_wherever_they_lie(
+    plant: Plant, tmp_path: Path, first: float, second: float, scale: str
+) -> None:
+    for method, fraction in (("boostresnet", first), ("e2e", second)):
+        folder = plant("digits", method, 0)
+        plant_full_analysis(folder)
+        share = {"test": fraction, "train": 0.0}
+        cumulative = [share[split] if n < 40 else 1.0 for split in share for n in range(41)]
+        with (folder / "analysis/margins.csv").open("w", encoding="utf-8") as stream:
+            stream.write("split,block,module,margin,cumulative\n")
+            stream.writelines(
+                f"{'test' if n < 41 else 'train'},6,stage3.block2,{-1 + 0.05 * (n % 41):.2f},{value}\n"
+                for n, value in enumerate(cumulative)
+            )
+    results = load_results("digits", tmp_path / "results")
+    figure = margins_by_method_figure(results, load_analyses(results))
+    assert figure is not None
+    (axes,) = figure.axes
+    assert axes.get_yscale() == scale
+    lower, upper = (line for line in axes.get_lines() if line.get_linestyle() == "-")
+    assert (_y(lower)[:40], _y(upper)[:40]) == ([first] * 40, [second] * 40)
+    apart = axes.transData.transform((0, second))[1] - axes.transData.transform((0, first))[1]
+    assert apart > 0.1 * axes.bbox.height
+    places = [set(range(*line.get_markevery()[:1], 41, line.get_markevery()[1])) for line in (lower, upper)]
+    assert not places[0] & places[1], "markers are not drawn on top of each other"
+
+
+def test_horizontal_lines_of_the_cost_differ_in_their_dashes(tmp_path: Path) -> None:
+    plant_cost(tmp_path)
+    cost = load_cost("digits", tmp_path)
+    assert cost is not None
+    figure = blocks_figure(cost)
+    dashes = {text.get_text(): line.get_linestyle() for text, line in
+              zip(figure.legends[0].get_texts(), figure.legends[0].get_lines(), strict=True)}  # fmt: skip
+    levels = {line.get_linestyle(): _y(line)[0] for line in figure.axes[0].get_lines() if len(set(_y(line))) == 1}
+    expected = {"AdaBoost.MM, a weak learner": 12.0, "end to end, plain loop": 60.0, "end to end, ours": 40.0}
+    assert {label: levels[dashes[label]] for label in expected} == expected

@@ -127,9 +127,10 @@ def draw_mean(axes: Axes, curves: Sequence[Curve], method: str, *, hollow: bool 
     if not curves:
         return
     style = METHOD_STYLES[method]
-    look = {"color": style.colour, "marker": style.marker, "linestyle": "-"} | look
     x, mean, low, high = mean_and_range(curves)
-    axes.plot(x, mean, markevery=max(1, len(x) // 10), mfc="white" if hollow else look["color"], **look)
+    every = max(1, len(x) // 10)
+    look = {"color": style.colour, "marker": style.marker, "linestyle": "-", "markevery": every} | look
+    axes.plot(x, mean, mfc="white" if hollow else look["color"], **look)
     if len(curves) > 1:
         axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, Normalize
@@ -29,6 +31,7 @@ from replication.report.labels import METHOD_STYLES, NETWORKS
 from replication.report.results import DatasetResults
 
 _MARGIN_METHODS = (*NETWORKS, "adaboost-mm", "gradient-boosting")
+_FEW = 0.5  # a curve that is lower than this until the last point is flat on a linear axis, and then vertical
 
 
 def margins_by_depth_figure(results: DatasetResults, analyses: Analyses) -> Figure | None:
@@ -56,25 +59,44 @@ def margins_by_depth_figure(results: DatasetResults, analyses: Analyses) -> Figu
 
 
 def margins_by_method_figure(results: DatasetResults, analyses: Analyses) -> Figure | None:
-    """The same for what each method leaves in the end, on training (dashed) and test images."""
+    """The same for what each method leaves in the end, on training (dashed) and test images.
+
+    Where a method leaves most test images a margin near one, its curve is flat and coincides with others of that kind
+    until it leaps: then fractions are on a logarithmic axis, which shows how many images are left.
+    """
     methods = [method for method in _MARGIN_METHODS if method in analyses]
     if not methods:
         return None
     figure, (axes,) = new(HALF, analysed_caption(results, analyses, methods))
-    for method in methods:
+    if any(_most_near_one(analyses[method]) for method in methods):
+        axes.set_yscale("log")
+    for number, method in enumerate(methods):
         for split, dash in (("train", TRAIN_DASH), ("test", "-")):
             curves = [_margins(analysis, split, None) for analysis in analyses[method]]
-            draw_mean(axes, curves, method, linestyle=dash, marker="", linewidth=1.0)
+            draw_mean(
+                axes, curves, method, linestyle=dash, hollow=split == "train", linewidth=0.9, markersize=2.6,
+                markevery=(2 * number, 2 * len(_MARGIN_METHODS)),  # not where the other methods have theirs
+            )  # fmt: skip
     axes.set_xlabel(r"margin $\theta$")
     axes.set_ylabel(r"images at or below $\theta$")
     percent_axis(axes)
-    names = [handle(method, marker="") for method in methods]
+    names = [handle(method, markersize=2.6) for method in methods]
     dashes = [
         Line2D([], [], color=GREY, linestyle=TRAIN_DASH, label="training"),
         Line2D([], [], color=GREY, label="test"),
     ]
-    axes.legend(handles=[*names, *dashes], loc="upper left", fontsize=6.5, labelspacing=0.25, handlelength=1.8)
+    axes.legend(
+        handles=[*names, *dashes], loc="best", fontsize=6, labelspacing=0.25, handlelength=1.7, handletextpad=0.5,
+        borderaxespad=0.1,
+    )  # fmt: skip
     return figure
+
+
+def _most_near_one(found: Sequence[Analysis]) -> bool:
+    """Whether few test images have margins up to the last tabulated one below one; mean over seeds."""
+    curves = [_margins(analysis, "test", None) for analysis in found]
+    left = [float(y[x < 1].max(initial=0.0)) for x, y in curves if len(x)]
+    return bool(left) and float(np.mean(left)) < _FEW
 
 
 def modules_figure(results: DatasetResults, analyses: Analyses) -> Figure | None:
