@@ -77,9 +77,9 @@ def covariance_figure(results: DatasetResults, analyses: Analyses, method: str =
         proof = _analysed(found, _PROOF)
         _draw_seeds(axes, proof, method, **_PROOF_LOOK)
         shown += proof
-        kinds = (("Definition 4.1", {}), (r"proof, with $\alpha$", _PROOF_LOOK))
-        handles = [Line2D([], [], color=GREY, marker="o", label=label, **look) for label, look in kinds]
-        axes.legend(handles=handles, fontsize=7, loc="best", handlelength=2.2)
+        definition = Line2D([], [], color=GREY, marker="o", label="Definition 4.1")
+        with_alpha = Line2D([], [], color=GREY, marker="o", label=r"proof, with $\alpha$", **_PROOF_LOOK)
+        axes.legend(handles=[definition, with_alpha], fontsize=7, loc="best", handlelength=2.2)
     _covariance_axis(axes, np.abs(np.concatenate([curve.y for curve in shown])))
     return figure
 

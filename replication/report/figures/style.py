@@ -128,8 +128,8 @@ def draw_mean(axes: Axes, curves: Sequence[Curve], method: str, *, hollow: bool 
         return
     style = METHOD_STYLES[method]
     x, mean, low, high = mean_and_range(curves)
-    every = max(1, len(x) // 10)
-    look = {"color": style.colour, "marker": style.marker, "linestyle": "-", "markevery": every} | look
+    look = {"color": style.colour, "marker": style.marker, "linestyle": "-"} | look
+    look.setdefault("markevery", max(1, len(x) // 10))
     axes.plot(x, mean, mfc="white" if hollow else look["color"], **look)
     if len(curves) > 1:
         axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
