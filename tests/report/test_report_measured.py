@@ -18,7 +18,7 @@ from replication.report.costs import Cost, linear_fit, load_cost, targets
 from replication.report.depth import load_depth
 from replication.report.figures.cost import blocks_figure, depth_memory_figure, depth_time_figure
 from replication.report.figures.ensemble import swaps_figure
-from replication.report.figures.theory import covariance_figure
+from replication.report.figures.rounds import covariance_figure
 from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers, spread
 from replication.report.readme import END, START, check_readme, update_readme
 from replication.report.render import latex_targets

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from replication.report.costs import Cost
 from replication.report.depth import DepthRun
-from replication.report.figures import cost as costs, ensemble, theory, training
-from replication.report.figures.style import STYLE, save
+from replication.report.figures import bound, cost as costs, ensemble, rounds, theory, training
+from replication.report.figures.style import STYLE, Analyses, save
 from replication.report.labels import BINARY
 from replication.report.results import DatasetResults
 
@@ -24,7 +24,7 @@ FIGURES = (
 
 def draw_figures(
     results: DatasetResults,
-    analyses: theory.Analyses,
+    analyses: Analyses,
     cost: Cost | None,
     depth: tuple[DepthRun, ...],
     folder: Path,
@@ -40,7 +40,7 @@ def draw_figures(
 
 
 def _draw(
-    name: str, results: DatasetResults, analyses: theory.Analyses, cost: Cost | None, depth: tuple[DepthRun, ...]
+    name: str, results: DatasetResults, analyses: Analyses, cost: Cost | None, depth: tuple[DepthRun, ...]
 ) -> Figure | None:
     if name.startswith("cost-"):
         draw = {"blocks": costs.blocks_figure, "time": costs.depth_time_figure, "memory": costs.depth_memory_figure}
@@ -50,11 +50,11 @@ def _draw(
     if name == "accuracy-depth":
         return training.depth_figure(results.dataset, depth)
     if name == "edge":
-        return theory.edge_figure(results)
-    rounds = {"bound": theory.bound_figure, "gamma": theory.gamma_figure, "covariance": theory.covariance_figure}
+        return rounds.edge_figure(results)
+    by_round = {"bound": bound.bound_figure, "gamma": rounds.gamma_figure, "covariance": rounds.covariance_figure}
     kind, _, binary = name.partition("-")
-    if kind in rounds:
-        return rounds[kind](results, analyses, BINARY if binary else "boostresnet")
+    if kind in by_round:
+        return by_round[kind](results, analyses, BINARY if binary else "boostresnet")
     others = {
         "margins-depth": theory.margins_by_depth_figure,
         "margins-methods": theory.margins_by_method_figure,

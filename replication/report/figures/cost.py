@@ -24,7 +24,7 @@ def _caption(cost: Cost) -> str:
 
 def blocks_figure(cost: Cost) -> Figure:
     """Milliseconds per update of each block in three ways; of end-to-end training and of a weak learner of AdaBoost.MM
-    as horizontal lines.
+    as horizontal lines, each with a dash of its own: their colours are close to each other.
     """
     figure, (axes,) = new(WIDE, _caption(cost))
     ways: list[tuple[str, Callable[[Any], Spread], dict[str, Any]]] = [
@@ -38,7 +38,7 @@ def blocks_figure(cost: Cost) -> Figure:
         _draw(axes, x, [of(block) for block in cost.blocks], "boostresnet", hollow=number < 2, **look)
         handles.append(handle("boostresnet", label, **look, **({"mfc": "white"} if number < 2 else {})))
     for label, spread, dash, method in (
-        ("AdaBoost.MM, a weak learner", cost.adaboost_mm, "-", "adaboost-mm"),
+        ("AdaBoost.MM, a weak learner", cost.adaboost_mm, "-.", "adaboost-mm"),
         ("end to end, plain loop", cost.plain_end_to_end, "--", "e2e"),
         ("end to end, ours", cost.end_to_end, "-", "e2e"),
     ):
@@ -54,12 +54,12 @@ def blocks_figure(cost: Cost) -> Figure:
 
 
 def depth_time_figure(cost: Cost) -> Figure | None:
-    """Time per update against the number of rounds T, with C1 T + C2 fitted to end to end and C1 + C2 from that fit."""
+    """Time per update against the number of rounds T, with c1 T + c2 fitted to end to end and c1 + c2 from that fit."""
     return _depth_figure(
         cost,
         [depth.cached for depth in cost.depths],
         [depth.end_to_end for depth in cost.depths],
-        ("$C_1T+C_2$", "$C_1+C_2$"),
+        ("$c_1T+c_2$", "$c_1+c_2$"),
         "milliseconds per update",
     )
 

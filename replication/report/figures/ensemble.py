@@ -16,8 +16,10 @@ from replication.report.figures.style import (
     GREY,
     HALF,
     WIDE,
+    Analyses,
     Curve,
     analysed_caption,
+    block_axis,
     depth_axis,
     draw_mean,
     handle,
@@ -25,12 +27,10 @@ from replication.report.figures.style import (
     new,
     percent_axis,
 )
-from replication.report.figures.theory import Analyses
 from replication.report.labels import METHOD_STYLES, NETWORKS
 from replication.report.results import DatasetResults
 
 _TAU_STEP = 0.05  # width of the classes in which orders are put together where there are many
-_LABELLED_BLOCKS = 9  # up to so many, blocks are named and not numbered
 
 
 def _methods(analyses: Analyses, table: str) -> list[str]:
@@ -39,7 +39,7 @@ def _methods(analyses: Analyses, table: str) -> list[str]:
 
 
 def deletions_figure(results: DatasetResults, analyses: Analyses) -> Figure | None:
-    """Test error without each block, beside that of the whole network (dashed); stages start where it is shaded."""
+    """Test error without each block, beside that of the whole network (dashed); stages, if any, start where shaded."""
     methods = _methods(analyses, "deletions")
     if not methods:
         return None
@@ -58,21 +58,17 @@ def deletions_figure(results: DatasetResults, analyses: Analyses) -> Figure | No
         if whole:
             axes.axhline(float(np.mean(whole)), color=style.colour, linestyle="--", linewidth=0.9)
     rows = analyses[methods[0]][0].rows("deletions")
-    for place, row in enumerate(rows):
-        if row.values.get("transition") == "True":
-            axes.axvspan(place - 0.48, place + 0.48, color="0.93", zorder=0)
-    if len(rows) <= _LABELLED_BLOCKS:
-        axes.set_xticks(range(len(rows)), [row.text("module").replace(".", "\n") for row in rows])
-    else:
-        numbers = [row.integer("block") for row in rows]
-        axes.set_xticks(range(0, len(rows), 2), [str(number) for number in numbers[::2]])
-    axes.set_xlabel("deleted block")
+    transitions = [place for place, row in enumerate(rows) if row.values.get("transition") == "True"]
+    for place in transitions:
+        axes.axvspan(place - 0.48, place + 0.48, color="0.93", zorder=0)
+    block_axis(axes, range(len(rows)), [row.text("module") for row in rows], "deleted block")
     axes.set_ylabel("test error")
     axes.grid(axis="x", visible=False)
     axes.margins(x=0.01)
     percent_axis(axes)
     handles = [Patch(color=METHOD_STYLES[method].colour, label=METHOD_STYLES[method].label) for method in methods]
-    handles.append(Patch(color="0.93", label="block starts a stage"))
+    if transitions:
+        handles.append(Patch(color="0.93", label="block starts a stage"))
     figure.legend(
         handles=[*handles, Line2D([], [], color=GREY, linestyle="--", linewidth=0.9, label="no block deleted")],
         loc="outside right center",
@@ -164,7 +160,8 @@ def alignment_figure(results: DatasetResults, analyses: Analyses) -> Figure | No
     for method in methods:
         draw_mean(axes, _columns(analyses[method], "alignment", "block", "alignment"), method)
     axes.axhline(0.0, color="0.25", linewidth=0.8)
-    depth_axis(axes, "block")
+    rows = analyses[methods[0]][0].rows("alignment")
+    block_axis(axes, [row.integer("block") for row in rows], [row.text("module") for row in rows], "block")
     axes.set_ylabel("cosine with the\nnegative gradient")
     figure.legend(handles=[handle(method) for method in methods], loc="outside right center", handlelength=1.8)
     return figure

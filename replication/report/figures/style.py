@@ -5,6 +5,7 @@ Readable in print and without colour: Okabe and Ito's colours, one per method ev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,17 @@ STYLE: Any = {
 }
 #: Inches: the width that a figure has in the article.
 WIDE, HALF = (6.3, 2.6), (3.1, 2.2)
+ROUND = (HALF[0], 2.45)  # half width with a legend of seeds below the axes
 TRAIN_DASH = (0, (4, 1.6))
 GREY = "0.35"
 _DPI = 110
+_NAMED, _NUMBERED = 9, 26  # how many modules have room for their names along x, and how many for numbers
+_CROWDED = 6.5  # font size of many numbers
 
+_SEED_MARKERS = ("o", "^", "s", "D", "v", "X")
+_DARK, _LIGHT = "0.12", "0.55"
+
+Analyses = Mapping[str, tuple[Analysis, ...]]  # by method, sorted by seed
 Curve = tuple[np.ndarray, np.ndarray]  # x ascending, y
 
 
@@ -59,6 +67,15 @@ def new(size: tuple[float, float], caption: str, columns: int = 1) -> tuple[Figu
     FigureCanvasAgg(figure)
     axes = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
     axes[-1].set_title(caption, loc="right", fontsize=7, color=GREY, pad=3)
+    return figure, axes
+
+
+def stacked(size: tuple[float, float], caption: str, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """A figure of axes above each other with one x axis, heights in proportion to `heights`; the caption above all."""
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(len(heights), sharex=True, height_ratios=heights))
+    axes[0].set_title(caption, loc="right", fontsize=7, color=GREY, pad=3)
     return figure, axes
 
 
@@ -110,9 +127,10 @@ def draw_mean(axes: Axes, curves: Sequence[Curve], method: str, *, hollow: bool 
     if not curves:
         return
     style = METHOD_STYLES[method]
-    look = {"color": style.colour, "marker": style.marker, "linestyle": "-"} | look
     x, mean, low, high = mean_and_range(curves)
-    axes.plot(x, mean, markevery=max(1, len(x) // 10), mfc="white" if hollow else look["color"], **look)
+    look = {"color": style.colour, "marker": style.marker, "linestyle": "-"} | look
+    look.setdefault("markevery", max(1, len(x) // 10))
+    axes.plot(x, mean, mfc="white" if hollow else look["color"], **look)
     if len(curves) > 1:
         axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
 
@@ -121,6 +139,12 @@ def handle(method: str, label: str | None = None, **look: Any) -> Line2D:
     """A method's line for a legend."""
     style = METHOD_STYLES[method]
     return Line2D([], [], label=label or style.label, **({"color": style.colour, "marker": style.marker} | look))
+
+
+def seed_look(method: str, number: int) -> dict[str, Any]:
+    """Marker and colour of the `number`-th seed of a method: lightness, not hue, so that no colour need be seen."""
+    colours = (METHOD_STYLES[method].colour, _DARK, _LIGHT)
+    return {"color": colours[number % len(colours)], "marker": _SEED_MARKERS[number % len(_SEED_MARKERS)]}
 
 
 def percent_axis(axes: Axes) -> None:
@@ -132,6 +156,18 @@ def depth_axis(axes: Axes, label: str = "depth (round $t$)") -> None:
     """Whole numbers along x."""
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def block_axis(axes: Axes, places: Sequence[int], names: Sequence[str], label: str) -> None:
+    """Modules along x by their names, which text and tables use; by the numbers in these where names have no room."""
+    if len(names) <= _NAMED:
+        axes.set_xticks(places, [name.replace(".", "\n") for name in names])
+        axes.set_xlabel(label)
+        return
+    numbers = [".".join(re.findall(r"\d+", name)) or name for name in names]
+    every = -(-len(names) // _NUMBERED)
+    axes.set_xticks(places[::every], numbers[::every], fontsize=_CROWDED if len(names) > 2 * _NAMED else None)
+    axes.set_xlabel(f"{label} (stage.block)" if any("." in number for number in numbers) else label)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
