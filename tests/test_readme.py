@@ -11,14 +11,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from replication.report.comparisons import behind, equal_operations_points, equal_updates_points
+from replication.report.costs import load_cost
 from replication.report.results import load_results
-from replication.report.tables import equal_updates_differences
 
 ROOT = Path(__file__).parent.parent
 
@@ -138,31 +141,78 @@ def cost_in_prose() -> dict[str, list[float]]:
     spreads = [
         (block["cached_ms"]["high"] - block["cached_ms"]["low"]) / block["cached_ms"]["median"] for block in blocks
     ]
-    cached, plain = ratios["boostresnet_cached_vs_e2e"], ratios["boostresnet_cached_vs_plain_e2e"]
+    cached = ratios["boostresnet_cached_vs_e2e"]
     return {
         r"makes (\S+) times fewer floating-point": [fewer],
         r"at (\S+) % of the speed of a large matrix product, end-to-end training at (\S+) %": shares,
-        r"and (\S+) times the one over the other is the (\S+) that": [fewer, cached],
+        r"scale and no limit\): (\S+) times (\d+)/(\d+) is the (\S+) that is": [fewer, *shares, cached],
+        r"whose classifiers are linear, the same ratio is (\S+) with 26": [ratios["paper_text_cached_vs_e2e"]],
+        r"In short.*nearly \((\S+) times less": [ratios["paper_text_cached_vs_e2e"]],
+        r"contain blocks, (\S+) times less": [cached],
+        r"as in the runs here, (\S+) times\.": [ratios["boostresnet_augmented_vs_e2e"]],
         r"not timed, is (\S+) MiB against (\S+):": [each / 2**20 for each in memory],
         r"takes (\S+) times as long at T = 49": [ratios["update_time_T49_vs_T9_cached"]],
         r"it is (\S+) % of their median": [100 * median(spreads)],
-        r"where this has (\S+) and (\S+)\.": [cached, plain],
+        r"this measurement has (\S+), and": [cached],
     }
 
 
 def runs_in_prose() -> dict[str, list[float]]:
-    """The same of runs: peaks of memory, cosines, and how far end to end is ahead on MNIST."""
+    """The same of runs: peaks of memory, cosines, deletions, falls of the error, and who is ahead by how much."""
     timing = [table(f"results/cifar10/{method}/seed0/timing.csv") for method in ("boostresnet", "e2e")]
-    ahead = [-100 * difference for difference in equal_updates_differences(load_results("mnist", ROOT / "results"))]
-    assert len(ahead) == 3
-    claims = {one["id"]: one for one in json.loads((ROOT / "results/cifar10/claims.json").read_text())["claims"]}
-    cosines = list(claims["relation-descent"]["values"].values())
+    results = {name: load_results(name, ROOT / "results") for name in ("cifar10", "mnist")}
+    at_updates = [
+        100 * (theirs - ours)
+        for found in results.values()
+        for ours, theirs in behind(found, equal_updates_points(found))
+    ]
+    assert len(at_updates) == 6
+    cifar10, mnist = at_updates[:3], at_updates[3:]
+    points = equal_operations_points(results["cifar10"], load_cost("cifar10", ROOT / "results"))
+    at_operations = [100 * (ours - theirs) for ours, theirs in behind(results["cifar10"], points)]
+    cosines, others = (
+        seeds("cifar10", "relation-descent"),
+        [seeds(name, "relation-descent") for name in ("digits", "mnist")],
+    )
+    rounds = [table(f"results/cifar10/boostresnet/seed{seed}/rounds.csv") for seed in range(3)]
+    falls = [
+        (float(later["gamma"]) > 0, float(later["train_error"]) < float(earlier["train_error"]))
+        for run in rounds
+        for earlier, later in pairwise(run)
+    ]
+    counted = [sum(fell for up, fell in falls if up == sign) for sign in (True, False)]
+    total = [sum(up == sign for up, _ in falls) for sign in (True, False)]
+    worst = [100 * analysis("cifar10", seed)["lesions"]["single_max_increase"] for seed in range(3)]
     peaks = [max(float(row["peak_memory_bytes"]) for row in rows) / 2**30 for rows in timing]
     return {
         r"\((\S+) GiB on CIFAR-10, end to end (\S+):": peaks,
-        r"\(a mean cosine of (\S+), seeds (\S+) to (\S+)\)": [sum(cosines) / 3, min(cosines), max(cosines)],
-        r"by (\S+) to (\S+) points of test accuracy under each of three seeds": [min(ahead), max(ahead)],
+        r"mean cosines of (\S+) and (\S+)\)": [fmean(each) for each in others],
+        r"by so little \((\S+), seeds (\S+) to (\S+)\)": [fmean(cosines), min(cosines), max(cosines)],
+        r"on CIFAR-10 (\S+) points, which three seeds cannot": [100 * fmean(seeds("cifar10", "relation-ensemble"))],
+        r"worst block costs (\S+) to (\S+) points there": [min(worst), max(worst)],
+        r"fell in (\S+) of (\S+) rounds with a positive gamma": [counted[0], total[0]],
+        r"gamma and in (\S+) of (\S+) without": [counted[1], total[1]],
+        r"ahead by (\S+) to (\S+) points of test accuracy": [min(cifar10), max(cifar10)],
+        r"accuracy, on MNIST by (\S+) to (\S+), on digits": [min(mnist), max(mnist)],
+        r"ahead on CIFAR-10 by (\S+) points, with seeds from (\S+) to (\S+), too": [
+            fmean(at_operations),
+            min(at_operations),
+            max(at_operations),
+        ],
     }
+
+
+def seeds(dataset: str, claim: str) -> list[float]:
+    """The value of each seed behind a claim's verdict."""
+    claims = json.loads((ROOT / f"results/{dataset}/claims.json").read_text(encoding="utf-8"))["claims"]
+    (values,) = (one["values"].values() for one in claims if one["id"] == claim)
+    return list(values)
+
+
+def analysis(dataset: str, seed: int) -> dict[str, Any]:
+    """What the analysis of an end-to-end run found."""
+    path = ROOT / f"results/{dataset}/e2e/seed{seed}/analysis.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def table(path: str) -> list[dict[str, str]]:

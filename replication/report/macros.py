@@ -32,12 +32,13 @@ from replication.report.labels import (
     E2E_AT_EQUAL_UPDATES,
     LABEL_BOOSTING,
     METHOD_STYLES,
+    NETWORKS,
     STOCK_LIBRARY,
 )
 from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers
 from replication.report.render import budget_text, data_mark
 from replication.report.reported import reported
-from replication.report.results import DatasetResults, Run
+from replication.report.results import DatasetResults, Run, budgets_of
 from replication.report.tables import ResultRow, ResultsTable, results_table
 from replication.report.verdicts import Judged, verdict_numbers
 
@@ -131,6 +132,7 @@ def _setting(results: DatasetResults, table: ResultsTable) -> Numbers:
     hours = sum(run.info.wall_seconds for run in runs) / 3600
     values = {
         "budget": budget_text(results.budgets),
+        "budget/networks": budget_text(budgets_of([run for name in NETWORKS for run in results.of(name)]), ""),
         "data": data_mark(table),
         "train_size": count(first.info.train_size),
         "validation_size": count(first.info.validation_size),
