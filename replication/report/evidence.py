@@ -71,7 +71,7 @@ class Evidence:
             return Values({}, (), missing=f"no published run of {' and '.join(absent)}", lacks="runs")
         incomparable = self.results.incomparable(*methods)
         if incomparable:
-            return Values({}, (), missing=incomparable, lacks="equal budgets and data")
+            return Values({}, (), missing=incomparable, lacks="equal terms")
         by_seed, used = {}, []
         for first in self.results.of(methods[0]):
             runs = [self.results.seed(method, first.seed) for method in methods]

@@ -160,7 +160,7 @@ def test_methods_that_were_not_trained_alike_are_not_compared(plant, tmp_path, d
         if difference != "budgets":
             edit_json(folder / "run.json", lambda run: run["data"].update(content_hash="f" * 64))
     found = verdicts(tmp_path, "cifar10")
-    assert (found["10"].verdict, found["10"].lacks) == ("not run", "equal budgets and data")
+    assert (found["10"].verdict, found["10"].lacks) == ("not run", "equal terms")
     assert f"boostresnet and adaboost-mm were trained with different {difference}: " in found["10"].reason
     assert found["2b"].verdict == "holds", "one method's own claims stand"
 
