@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from replication.report.costs import BlockCost, Cost
 from replication.report.formats import counts
 from replication.report.records import HistoryPoint
@@ -18,13 +20,7 @@ def point_at(run: Run, gradient_updates: int) -> HistoryPoint | None:
 
 def equal_updates_points(results: DatasetResults) -> list[tuple[Run, HistoryPoint]]:
     """End-to-end runs with the point where they had BoostResNet's number of updates, for the seeds that both have."""
-    pairs = []
-    for run in results.of("e2e"):
-        boosted = results.seed("boostresnet", run.seed)
-        point = point_at(run, boosted.metrics.gradient_updates) if boosted else None
-        if point is not None:
-            pairs.append((run, point))
-    return pairs
+    return _points(results, lambda boosted: boosted.metrics.gradient_updates)
 
 
 def behind(results: DatasetResults, pairs: list[tuple[Run, HistoryPoint]]) -> list[tuple[float, float]]:
@@ -62,12 +58,20 @@ def equal_operations_points(results: DatasetResults, cost: Cost | None) -> list[
     """End-to-end runs with the point where their updates had taken the floating-point operations that all updates of
     BoostResNet took, for the seeds that both have. Checks and the passes between two blocks are not counted.
     """
+    if cost is None:
+        return []
+    points = _points(results, lambda boosted: _updates_worth(boosted, cost))
+    return [(run, point) for run, point in points if point.gradient_updates > 0]
+
+
+def _points(results: DatasetResults, updates: Callable[[Run], int | None]) -> list[tuple[Run, HistoryPoint]]:
+    """Every end-to-end run at the number of updates that `updates` gives for BoostResNet's run of the same seed."""
     pairs = []
     for run in results.of("e2e"):
         boosted = results.seed("boostresnet", run.seed)
-        updates = None if boosted is None or cost is None else _updates_worth(boosted, cost)
-        point = None if updates is None else point_at(run, updates)
-        if point is not None and point.gradient_updates > 0:
+        number = None if boosted is None else updates(boosted)
+        point = None if number is None else point_at(run, number)
+        if point is not None:
             pairs.append((run, point))
     return pairs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from replication.report.analyses import Analysis
 from replication.report.claims import student_interval
@@ -86,22 +86,11 @@ def analysis_numbers(analyses: dict[str, tuple[Analysis, ...]]) -> Numbers:
     values: Numbers = {}
     for method, found in analyses.items():
         values[f"{method}/analysed"] = quantity(len(found), "seed")
-        for name, field in _COUNTS.items():
-            numbers = _all(found, field)
-            if numbers:
-                values[f"{method}/{name}"] = counts([round(number) for number in numbers], "")
-        for name, field in _FRACTIONS.items():
-            numbers = _all(found, field)
-            if numbers:
-                values[f"{method}/{name}"] = _percent(Estimate.of(numbers))
-        for name, field in _INCREASES.items():
-            numbers = _all(found, field)
-            if numbers:
-                values[f"{method}/{name}"] = _percent(Estimate.of(numbers), unit="points")
-        for name, field in _VALUES.items():
-            numbers = _all(found, field)
-            if numbers:
-                values[f"{method}/{name}"] = spread(numbers)
+        for fields, text in _TEXTS:
+            for name, field in fields.items():
+                numbers = _all(found, field)
+                if numbers:
+                    values[f"{method}/{name}"] = text(numbers)
         above = [
             mean - control
             for one in found
@@ -262,6 +251,14 @@ def _with_interval(values: Sequence[float]) -> str:
     mean, interval = statistics.fmean(values), student_interval(values)
     ends = "" if interval is None else f" [{fixed(interval[0], '', 3)}, {fixed(interval[1], '', 3)}]"
     return fixed(mean, "", 3) + ends
+
+
+_TEXTS: tuple[tuple[dict[str, str], Callable[[list[float]], str]], ...] = (
+    (_COUNTS, lambda numbers: counts([round(number) for number in numbers], "")),
+    (_FRACTIONS, lambda numbers: _percent(Estimate.of(numbers))),
+    (_INCREASES, lambda numbers: _percent(Estimate.of(numbers), unit="points")),
+    (_VALUES, spread),
+)
 
 
 def _all(found: Iterable[Analysis], field: str) -> list[float]:
