@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
+
 from replication.config import DATASETS
 from replication.errors import ResultsError
 from replication.files import atomic_path
@@ -45,7 +47,8 @@ def build_report(
     }
     seeds = len(results.of("boostresnet"))
     if seeds:
-        texts["rounds.tex"] = latex_rounds(round_rows(results), f"{quantity(seeds, 'seed')}. {state_text(table)}")
+        state = state_text(attrs.evolve(table, budgets=table.row("boostresnet").budgets))
+        texts["rounds.tex"] = latex_rounds(round_rows(results), f"{quantity(seeds, 'seed')}. {state}")
     if verdicts:
         texts["claims.tex"] = latex_claims(dataset, verdicts)
     if cost is not None and dataset == TARGETS_OF:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from replication.errors import ResultsError
+from replication.report.build import build_report
 from replication.report.readme import markdown_results
 from replication.report.remarks import curve_images, detail, remark
 from replication.report.results import load_results
@@ -83,6 +84,10 @@ def test_lines_of_another_budget_say_so(plant: Plant, tmp_path: Path) -> None:
     assert "budget" not in alike.row("boostresnet").remark
     for method in ("e2e", "adaboost-mm"):
         plant("digits", method, 0, budget=0.25)
+    build_report("digits", tmp_path / "results", tmp_path / "generated")
+    rounds = (tmp_path / "generated/digits/rounds.tex").read_text(encoding="utf-8")
+    assert "Budget: 0.5." in rounds, "that of BoostResNet alone"
+    assert "Budget: 0.25, 0.5." in (tmp_path / "generated/digits/table.tex").read_text(encoding="utf-8")
     text = markdown_results([results_table(load_results("digits", tmp_path / "results"))])
     lines = {line.split(" | ")[2]: line.split(" | ")[1] for line in text.splitlines() if line.startswith("| digits")}
     assert (lines["BoostResNet"], lines["AdaBoost.MM"]) == ("0.5", "0.25")
