@@ -44,7 +44,7 @@ Track = Annotated[bool, typer.Option(envvar="REPLICATION_TRACK", help="Follow th
 
 PARAMS = Path("params.yaml")
 RAW, PREPARED, RUNS, RESULTS = Path("data/raw"), Path("data/prepared"), Path("runs"), Path("results")
-GENERATED, README = Path("paper/generated"), Path("README.md")
+GENERATED = Path("paper/generated")
 CHECKED = Path("data/checked")
 
 
@@ -224,14 +224,15 @@ def summary(dataset: Dataset) -> None:
 
 
 @app.command()
-def readme(check: Annotated[bool, typer.Option("--check", help="Only say whether it is current.")] = False) -> None:
-    """Bring the results table in README.md up to date with results/."""
-    from replication.report.readme import check_readme, update_readme
+def readme(check: Annotated[bool, typer.Option("--check", help="Only say whether they are current.")] = False) -> None:
+    """Bring the tables in README.md and docs/RESULTS.md up to date with results/."""
+    from replication.report.readme import PAGES, is_current, update_page
 
-    if not check:
-        print("README.md updated" if update_readme(README, RESULTS) else "README.md was up to date")
-    elif not check_readme(README, RESULTS):
-        raise ResultsError("the table in README.md is not that of results/; run `python -m replication readme`")
+    for page in PAGES:
+        if not check:
+            print(f"{page} updated" if update_page(page, RESULTS) else f"{page} was up to date")
+        elif not is_current(page, RESULTS):
+            raise ResultsError(f"the tables in {page} are not those of results/; run `python -m replication readme`")
 
 
 @app.command()

@@ -1,14 +1,15 @@
-"""Check that what README.md tells people to type, and to look at, exists: nothing is run, everything is parsed.
+"""Check that what README.md and docs/ tell people to type and to look at exists; nothing is run, everything is parsed.
 
-    python scripts/check_readme.py [README.md]
+    python scripts/check_readme.py [PAGE ...]
 
-Looked at are the commands in its ```console and ```bash blocks (make targets, `python -m replication` subcommands with
-their arguments, DVC stages and overridden parameters, files) and its links to files.
+Looked at are the commands in ```console and ```bash blocks (make targets, `python -m replication` subcommands with
+their arguments, DVC stages and overridden parameters, files) and the links to files and their sections.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 import shlex
 import subprocess
@@ -24,7 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 _BLOCK = re.compile(r"^```(?P<language>console|bash|sh|shell)\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\]\((?!https?:|mailto:|#)(?P<path>[^)\s#]+)")
+PAGES = (ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+_LINK = re.compile(r"\]\((?!https?:|mailto:)(?P<path>[^)\s#]*)(?:#(?P<section>[^)\s]+))?\)")
+_HEADING = re.compile(r"^#+ (?P<text>.+)$", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 _SEPARATORS = {"&&", "||", ";", "|", "&"}
 # What a README writes for "one of yours", and a value that the subcommands take there.
@@ -74,8 +78,8 @@ def _split(words: list[str]) -> Iterator[list[str]]:
             command.append(word)
 
 
-def check_readme(path: Path) -> list[str]:
-    """What is wrong with a README, one line each."""
+def check_page(path: Path) -> list[str]:
+    """What is wrong with a page, one line each."""
     text = path.read_text(encoding="utf-8")
     found = []
     for command in commands(text):
@@ -83,9 +87,18 @@ def check_readme(path: Path) -> list[str]:
         if problem:
             found.append(f"`{shlex.join(command)}`: {problem}")
     for link in _LINK.finditer(text):
-        if not (ROOT / link["path"]).exists():
+        target = path.parent / link["path"] if link["path"] else path
+        if not target.exists():
             found.append(f"link to {link['path']}: no such file")
+        elif link["section"] and link["section"] not in _sections(target):
+            found.append(f"link to {link['path']}#{link['section']}: no such section")
     return found
+
+
+def _sections(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = (heading["text"].lower() for heading in _HEADING.finditer(page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in headings}
 
 
 def check_command(words: list[str]) -> str | None:
@@ -218,13 +231,16 @@ def _check_file(arguments: list[str]) -> str | None:
 
 
 def main(arguments: list[str]) -> int:
-    path = Path(arguments[0]) if arguments else ROOT / "README.md"
-    found = check_readme(path)
-    for problem in found:
-        print(f"error: {path.name}: {problem}", file=sys.stderr)
-    if not found:
-        print(f"{path.name}: {len(list(commands(path.read_text(encoding='utf-8'))))} commands and all links are sound")
-    return bool(found)
+    problems = 0
+    for path in [Path(argument).resolve() for argument in arguments] or PAGES:
+        found = check_page(path)
+        name, typed = os.path.relpath(path, ROOT), len(list(commands(path.read_text(encoding="utf-8"))))
+        for problem in found:
+            print(f"error: {name}: {problem}", file=sys.stderr)
+        if not found:
+            print(f"{name}: commands ({typed}) and all links are sound")
+        problems += len(found)
+    return bool(problems)
 
 
 if __name__ == "__main__":

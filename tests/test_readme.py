@@ -64,10 +64,12 @@ def test_commands_are_found() -> None:
 
 def test_problems_are_named(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(SAMPLE + "[gone](docs/gone.md)")
-    assert check_readme.check_readme(readme) == [
+    readme.write_text(SAMPLE + "[gone](docs/gone.md) [there](README.md#here) [no section](README.md#there)\n# Here\n")
+    assert check_readme.check_page(readme) == [
         "`bash nowhere.sh`: no file nowhere.sh",
+        "link to params.yaml: no such file",
         "link to docs/gone.md: no such file",
+        "link to README.md#there: no such section",
     ]
 
 
@@ -114,12 +116,11 @@ def test_faulty_commands_are_refused(command: str, problem: str, monkeypatch: py
     assert problem.lower() in str(check_readme.check_command(command.split())).lower()
 
 
-@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="no README yet")
-def test_readme_is_sound() -> None:
-    assert check_readme.check_readme(ROOT / "README.md") == []
+@pytest.mark.parametrize("page", check_readme.PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_are_sound(page: Path) -> None:
+    assert check_readme.check_page(page) == []
 
 
-@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="no README yet")
 def test_readme_examples_run() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -131,8 +132,11 @@ def test_readme_examples_run() -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["stem", "block1", "block2"]
 
 
+WITH_NUMBERS = ("README.md", "docs/SPEED.md")
+
+
 def cost_in_prose() -> dict[str, list[float]]:
-    """What README.md says by hand of CIFAR-10's cost: a pattern around the numbers, and the numbers by cost.json."""
+    """What pages say by hand of CIFAR-10's cost: a pattern around the numbers, and the numbers by cost.json."""
     cost = json.loads((ROOT / "results/cifar10/cost.json").read_text(encoding="utf-8"))
     whole, blocks, ratios = cost["end_to_end"], cost["blocks"], cost["ratios"]
     fewer = whole["flops"] / fmean(block["cached_flops"] for block in blocks)
@@ -143,10 +147,12 @@ def cost_in_prose() -> dict[str, list[float]]:
     ]
     cached = ratios["boostresnet_cached_vs_e2e"]
     return {
-        r"makes (\S+) times fewer floating-point": [fewer],
+        r"arithmetic's: an update makes (\S+) times fewer floating-point": [fewer],
+        r"stored outputs an update makes (\S+) times fewer": [fewer],
         r"at (\S+) % of the speed of a large matrix product, end-to-end training at (\S+) %": shares,
         r"scale and no limit\): (\S+) times (\d+)/(\d+) is the (\S+) that is": [fewer, *shares, cached],
         r"whose classifiers are linear, the same ratio is (\S+) with 26": [ratios["paper_text_cached_vs_e2e"]],
+        r"whose classifiers are linear, the same measurement gives (\S+) with 26": [ratios["paper_text_cached_vs_e2e"]],
         r"In short.*nearly \((\S+) times less": [ratios["paper_text_cached_vs_e2e"]],
         r"contain blocks, (\S+) times less": [cached],
         r"as in the runs here, (\S+) times\.": [ratios["boostresnet_augmented_vs_e2e"]],
@@ -222,12 +228,12 @@ def table(path: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("in_prose", [cost_in_prose, runs_in_prose])
 def test_numbers_in_prose_are_those_of_the_results(in_prose: Callable[[], dict[str, list[float]]]) -> None:
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    text = " ".join(" ".join((ROOT / page).read_text(encoding="utf-8") for page in WITH_NUMBERS).split())
     for pattern, values in in_prose().items():
         (found,) = re.findall(pattern, text)
         said = [found] if isinstance(found, str) else list(found)
         measured = [f"{value:.{len(number.partition('.')[2])}f}" for value, number in zip(values, said, strict=True)]
-        assert said == measured, f"README.md says {said} in {pattern!r}, results/ has {values}"
+        assert said == measured, f"'{pattern}' has {said}, results/ {values}"
 
 
 GOOD = "".join(

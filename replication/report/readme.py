@@ -1,4 +1,4 @@
-"""The tables in README.md, each between two markers, always made from `results/`."""
+"""The tables in README.md and docs/RESULTS.md, each between two markers, always made from `results/`."""
 
 from __future__ import annotations
 
@@ -9,64 +9,75 @@ from replication.config import DATASETS
 from replication.errors import ResultsError
 from replication.files import atomic_path
 from replication.report.costs import TARGETS_OF, load_cost
-from replication.report.render import markdown_results, markdown_targets
+from replication.report.render import ESSENTIAL, markdown_results, markdown_targets
 from replication.report.results import load_results
-from replication.report.tables import results_table
-from replication.report.verdicts import load_verdicts, markdown_claims
+from replication.report.tables import ResultsTable, results_table
+from replication.report.verdicts import Judged, load_verdicts, markdown_claims, markdown_overview
 
-START, END = "<!-- results:start -->", "<!-- results:end -->"
+#: The pages with such tables, relative to the root of the checkout.
+PAGES = (Path("README.md"), Path("docs/RESULTS.md"))
 
 
-def update_readme(readme_path: Path = Path("README.md"), results_root: Path = Path("results")) -> bool:
+def update_page(page: Path, results_root: Path = Path("results")) -> bool:
     """Put the current tables between their markers; returns whether anything changed.
 
     Raises:
-        ResultsError: the README or one of its markers is missing, or a published result is malformed.
+        ResultsError: the page is missing, has no markers or one without the other, or a published result is malformed.
     """
-    current, wanted = _current_and_wanted(readme_path, results_root)
+    current, wanted = _current_and_wanted(page, results_root)
     if current == wanted:
         return False
-    with atomic_path(readme_path) as temporary:
+    with atomic_path(page) as temporary:
         temporary.write_text(wanted, encoding="utf-8")
     return True
 
 
-def check_readme(readme_path: Path = Path("README.md"), results_root: Path = Path("results")) -> bool:
-    """Whether the tables in the README are those that `results/` gives; errors as in `update_readme`."""
-    current, wanted = _current_and_wanted(readme_path, results_root)
+def is_current(page: Path, results_root: Path = Path("results")) -> bool:
+    """Whether the tables in a page are those that `results/` gives; errors as in `update_page`."""
+    current, wanted = _current_and_wanted(page, results_root)
     return current == wanted
 
 
-def _current_and_wanted(readme_path: Path, results_root: Path) -> tuple[str, str]:
+def _current_and_wanted(page: Path, results_root: Path) -> tuple[str, str]:
     try:
-        text = readme_path.read_text(encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f"cannot read {readme_path}: {error}; run from the repository root") from error
-    table = markdown_results(
-        [results_table(load_results(dataset, results_root), load_cost(dataset, results_root)) for dataset in DATASETS]
-    )
-    wanted = _replaced(text, START, END, table, readme_path)
-    for name, make in _OPTIONAL.items():
-        start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-        if start in text or end in text:
-            wanted = _replaced(wanted, start, end, make(results_root), readme_path)
+        raise ResultsError(f"cannot read {page}: {error}; run from the repository root") from error
+    asked = [name for name in _TABLES if any(marker in text for marker in markers(name))]
+    if not asked:
+        raise ResultsError(f"{page} has no place for a table, such as '{' '.join(markers('results'))}'")
+    wanted = text
+    for name in asked:
+        wanted = _replaced(wanted, name, _TABLES[name](results_root), page)
     return text, wanted
 
 
-def _claims(results_root: Path) -> str:
-    return markdown_claims({dataset: load_verdicts(dataset, results_root) for dataset in DATASETS})
+def markers(name: str) -> tuple[str, str]:
+    """The lines between which a table stands."""
+    return f"<!-- {name}:start -->", f"<!-- {name}:end -->"
 
 
-def _targets(results_root: Path) -> str:
-    return markdown_targets(load_cost(TARGETS_OF, results_root))
-
-
-#: What stands only in a README that asks for it, by the name in its markers.
-_OPTIONAL: dict[str, Callable[[Path], str]] = {"claims": _claims, "targets": _targets}
-
-
-def _replaced(text: str, start: str, end: str, table: str, readme_path: Path) -> str:
+def _replaced(text: str, name: str, table: str, page: Path) -> str:
+    start, end = markers(name)
     if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
-        raise ResultsError(f"{readme_path}: must hold '{start}' and then '{end}' once each; put them around the table")
+        raise ResultsError(f"{page}: must hold '{start}' and then '{end}' once each; put them around the table")
     before, _, rest = text.partition(start)
     return f"{before}{start}\n{table}\n{end}{rest.partition(end)[2]}"
+
+
+def _results(results_root: Path) -> list[ResultsTable]:
+    return [results_table(load_results(name, results_root), load_cost(name, results_root)) for name in DATASETS]
+
+
+def _verdicts(results_root: Path) -> dict[str, tuple[Judged, ...]]:
+    return {dataset: load_verdicts(dataset, results_root) for dataset in DATASETS}
+
+
+#: The tables by the name in their markers. Those in full are for pages in docs/.
+_TABLES: dict[str, Callable[[Path], str]] = {
+    "results": lambda root: markdown_results(_results(root), ESSENTIAL),
+    "results-in-full": lambda root: markdown_results(_results(root)),
+    "claims": lambda root: markdown_overview(_verdicts(root)),
+    "claims-in-full": lambda root: markdown_claims(_verdicts(root), root="../"),
+    "targets": lambda root: markdown_targets(load_cost(TARGETS_OF, root)),
+}

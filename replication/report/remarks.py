@@ -49,8 +49,8 @@ def _of_method(run: Run) -> list[str]:
     if run.method == STOCK_LIBRARY:
         library = run.metrics.stock_library or "a stock library"
         return [
-            f"a stock library's row, not our implementation ({library}), on raw pixels: no gradient updates, no "
-            "budget, and its parameters are thresholds and leaf values"
+            f"a stock library's row, not our implementation ({library}), on raw pixels: no gradient updates and no "
+            "budget"
         ]
     if run.method == BINARY:
         return ["Algorithms 1 and 2 on two of the classes alone, an easier problem than the other lines'"]

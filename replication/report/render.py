@@ -37,7 +37,8 @@ _MARK = {STOCK_LIBRARY: " [s]", BINARY: " [b]"}
 HEADINGS = (
     "Method", "Seeds", "Updates", "Train", "Validation", "Test", "Paper", "Learners", "Blocks", "Parameters", "Time",
 )  # fmt: skip
-_ONLY_WHEN_WIDE = ("Validation", "Learners", "Blocks", "Parameters", "Time")
+#: Where there is no room for more: a terminal of 80 columns, the README.
+ESSENTIAL = ("Method", "Seeds", "Updates", "Train", "Test", "Paper")
 _WIDE_TERMINAL = 135
 
 
@@ -71,8 +72,8 @@ def paper_cell(value: Reported | None) -> str:
     return f"{train} / {test} [{value.source}]"
 
 
-def notes(tables: Sequence[ResultsTable]) -> list[str]:
-    """What a reader of the lines needs to know, as sentences."""
+def notes(tables: Sequence[ResultsTable], shown: Sequence[str] = HEADINGS) -> list[str]:
+    """What a reader of the lines needs to know, as sentences, if they have the columns `shown`."""
     rows = [row for table in tables for row in table.rows]
     sentences = []
     if any(row.seeds for row in rows):
@@ -84,10 +85,13 @@ def notes(tables: Sequence[ResultsTable]) -> list[str]:
     sentences += [f"[{letter}]: {SOURCES[letter]}." for letter in letters]
     if any(paper_cell(row.reported) == _UNAVAILABLE_MARK for row in rows):
         sentences.append(f"{_UNAVAILABLE_MARK}: {NOT_AVAILABLE}.")
-    if any(row.learners for row in rows):
+    if "Learners" in shown and any(row.learners for row in rows):
         sentences.append(
-            "Learners: weak learners in the sum; where the network has a stem it is BoostResNet's first, and no block."
+            "Learners: weak learners in the sum. BoostResNet's first is the network's stem, where it has one; the stem "
+            "is no block."
         )
+    if "Parameters" in shown and any(row.key == STOCK_LIBRARY and row.parameters for row in rows):
+        sentences.append("Parameters: of the stock library's row, thresholds and leaf values.")
     if any(row.key == E2E_AT_EQUAL_UPDATES for row in rows):
         operations = any(row.key == E2E_AT_EQUAL_OPERATIONS for row in rows)
         sentences.append(
@@ -100,7 +104,7 @@ def notes(tables: Sequence[ResultsTable]) -> list[str]:
                 "BoostResNet computes between blocks, its checks and the outputs of the frozen blocks on all training "
                 "images, is left out."
             )
-    if any(row.seconds is not None for row in rows):
+    if "Time" in shown and any(row.seconds is not None for row in rows):
         sentences.append(
             "Time: mean over seeds of a run with its checks and curves, of a refined one with the run it starts from."
         )
@@ -183,7 +187,7 @@ def latex_results(table: ResultsTable) -> str:
         texts = dict(zip(HEADINGS, cells(row), strict=True))
         lines.append(" & ".join(latex_escape(texts[heading]) for heading in shown) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    remarks = latex_escape(" ".join([*notes([table]), state_text(table)]))
+    remarks = latex_escape(" ".join([*notes([table], shown), state_text(table)]))
     below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {remarks}\end{{minipage}}"
     return "\n".join([*lines, below, ""])
 
@@ -264,22 +268,20 @@ def _percent_mean(estimate: Estimate | None) -> str:
     return NO_VALUE if estimate is None else f"{100 * estimate.mean:.2f} %"
 
 
-def markdown_results(tables: Sequence[ResultsTable]) -> str:
+def markdown_results(tables: Sequence[ResultsTable], shown: Sequence[str] = HEADINGS) -> str:
     """One Markdown table over all datasets, with its notes; a dataset that was not run shows the paper's values."""
-    lines = [
-        "| Dataset | Budget | " + " | ".join(HEADINGS) + " |",
-        "|---|---:|---|" + "---:|" * (len(HEADINGS) - 1),
-    ]
+    lines = ["| Dataset | Budget | " + " | ".join(shown) + " |", "|---|---:|---|" + "---:|" * (len(shown) - 1)]
     for table in tables:
         name = DATASET_LABELS[table.dataset] + ("" if table.official else f" ({UNOFFICIAL})")
         for row in table.rows:
             if table.not_run and row.reported is None and row.key != "boostresnet":
                 continue  # nothing of ours and nothing of the paper's to show
             budget = NOT_RUN if table.not_run else budget_text(row.budgets, NO_VALUE)
-            lines.append(" | ".join(["| " + name, budget, *cells(row)]) + " |")
+            texts = dict(zip(HEADINGS, cells(row), strict=True))
+            lines.append(" | ".join(["| " + name, budget, *(texts[heading] for heading in shown)]) + " |")
     again = "Every line again: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, with the names that `results/` has."
     meaning = "Budget: factor on every length in gradient updates; 1 is the full length."
-    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in [*notes(tables), meaning, again])])
+    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in [*notes(tables, shown), meaning, again])])
 
 
 def print_summary(dataset: str, results_root: Path = Path("results"), console: Console | None = None) -> None:
@@ -292,8 +294,7 @@ def print_summary(dataset: str, results_root: Path = Path("results"), console: C
     console = console or Console()
     title = f"{DATASET_LABELS[dataset]} · budget {budget_text(table.budgets)} · data: {data_mark(table)}"
     view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    # A terminal of 80 columns has room for the essentials.
-    shown = [name for name in HEADINGS if console.width >= _WIDE_TERMINAL or name not in _ONLY_WHEN_WIDE]
+    shown = HEADINGS if console.width >= _WIDE_TERMINAL else ESSENTIAL
     for heading in shown:
         wraps = heading in ("Method", "Updates")
         view.add_column(heading, justify="left" if heading == "Method" else "right", no_wrap=not wraps)
@@ -301,7 +302,7 @@ def print_summary(dataset: str, results_root: Path = Path("results"), console: C
         texts = dict(zip(HEADINGS, cells(row), strict=True))
         view.add_row(*(Text(texts[heading]) for heading in shown), style=None if row.seeds else "dim")
     console.print(view)
-    for sentence in notes([table]):
+    for sentence in notes([table], shown):
         console.print(sentence, style="dim", markup=False, highlight=False)
     judged = applying(load_verdicts(dataset, results_root))
     if judged:

@@ -188,55 +188,105 @@ def _unjudged(verdicts: Sequence[Judged]) -> str:
 def _evidence_text(chosen: Sequence[Judged]) -> str:
     """Seeds, budget and data behind the verdicts, for a caption."""
     seeds = sorted({judged.n for judged in chosen if judged.n and judged.interval_method})
-    budgets = sorted({judged.budget for judged in chosen if judged.budget is not None})
     parts = []
     if seeds:
         parts.append(("" if seeds[0] == seeds[-1] else f"{seeds[0]} to ") + quantity(seeds[-1], "seed"))
-    if budgets:
-        parts.append("budget " + ", ".join(f"{budget:g}" for budget in budgets))
-    if any(judged.data == "unofficial" for judged in chosen):
+    if (budgets := _budgets(chosen)) != _NONE:
+        parts.append(f"budget {budgets}")
+    if _unofficial(chosen):
         parts.append(UNOFFICIAL)
     return latex_escape(", ".join(parts) + ".") if parts else ""
 
 
-def markdown_claims(by_dataset: dict[str, tuple[Judged, ...]]) -> str:
-    """One Markdown table: a line per claim that was judged on a dataset, its verdict linked to claims.json, which names
-    the runs; sentences for the rest.
+def markdown_overview(by_dataset: dict[str, tuple[Judged, ...]]) -> str:
+    """One Markdown table: a line per claim that was judged on any dataset, a column per dataset with verdicts, each
+    linked to claims.json, which names the runs; sentences for the rest. To stand in the root of the checkout.
+    """
+    shown = {dataset: verdicts for dataset, verdicts in by_dataset.items() if verdicts}
+    found: dict[str, dict[str, Judged]] = {}
+    for dataset, verdicts in shown.items():
+        for one in verdicts:
+            found.setdefault(one.id, {})[dataset] = one
+    heads = [DATASET_LABELS[dataset] + (f" ({UNOFFICIAL})" * _unofficial(shown[dataset])) for dataset in shown]
+    lines = ["| Claim | Source | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(heads)]
+    lines.append(_markdown_row(["*Budget*", "", *(_budgets(shown[dataset]) for dataset in shown)]))
+    for of_claim in found.values():
+        if all(one.verdict == NOT_RUN for one in of_claim.values()):
+            continue  # they are in the sentences below
+        any_one = next(iter(of_claim.values()))
+        words = [_linked(dataset, of_claim[dataset]) if dataset in of_claim else _NONE for dataset in shown]
+        lines.append(_markdown_row([_named(any_one), any_one.source, *words]))
+    return "\n".join([*lines, "", " ".join([*_counts_of_all(by_dataset), _DAGGER * _any_added(by_dataset)]).rstrip()])
+
+
+def markdown_claims(by_dataset: dict[str, tuple[Judged, ...]], root: str = "") -> str:
+    """One Markdown table: a line per claim that was judged on a dataset, with what was measured, its verdict linked to
+    claims.json, which names the runs, by way of `root`; sentences for the rest.
     """
     names = ("Dataset", "Budget", "Claim", "Source", "Criterion", "Measured", "n", "Verdict")
     lines = ["| " + " | ".join(names) + " |", "|---|---:|---|---|---|---|---:|---|"]
-    remarks = []
     for dataset, verdicts in by_dataset.items():
-        name = DATASET_LABELS[dataset]
-        if not verdicts:
-            remarks.append(f"{name}: no claim judged yet.")
-            continue
-        lines += [_markdown_line(dataset, one) for one in applying(verdicts) if one.verdict != NOT_RUN]
-        remarks.append(f"{name}: {counted(applying(verdicts))}. {_not_run(verdicts)}".rstrip())
-    remarks.append(
+        lines += [_markdown_line(dataset, one, root) for one in applying(verdicts) if one.verdict != NOT_RUN]
+    remarks = [
+        *_counts_of_all(by_dataset),
         "Behind a mean, in brackets, Student's 95 % interval, which must lie inside the range for the claim to hold and"
-        " outside it to fail."
-    )
-    remarks.append("A verdict leads to the runs it rests on and, where there is none, the reason.")
-    if any(one.added for verdicts in by_dataset.values() for one in verdicts):
-        remarks.append("† added after the first results had been seen.")
-    remarks.append(
+        " outside it to fail.",
+        "A verdict leads to the runs it rests on and, where there is none, the reason.",
+        *[_DAGGER] * _any_added(by_dataset),
         "All other criteria were fixed before the results, but for a preliminary digits run; what was reworded since is"
-        " in the head of `replication/report/criteria.yaml`."
-    )
+        " in the head of `replication/report/criteria.yaml`.",
+    ]
     return "\n".join([*lines, "", " ".join(remarks)])
 
 
-def _markdown_line(dataset: str, judged: Judged) -> str:
+_DAGGER = "† added after the first results had been seen."
+
+
+def _any_added(by_dataset: dict[str, tuple[Judged, ...]]) -> bool:
+    return any(one.added for verdicts in by_dataset.values() for one in verdicts)
+
+
+def _unofficial(verdicts: Sequence[Judged]) -> bool:
+    return any(one.data == "unofficial" for one in verdicts)
+
+
+def _budgets(verdicts: Sequence[Judged]) -> str:
+    """'0.005', or all the different ones."""
+    budgets = {one.budget for one in verdicts if one.verdict != NOT_RUN and one.budget is not None}
+    return ", ".join(f"{budget:g}" for budget in sorted(budgets)) or _NONE
+
+
+def _counts_of_all(by_dataset: dict[str, tuple[Judged, ...]]) -> list[str]:
+    """A sentence per dataset: 'digits: 8 hold, 1 not run. Not run for want of budget: 6a.'."""
+    return [
+        f"{DATASET_LABELS[dataset]}: {counted(applying(verdicts))}. {_not_run(verdicts)}".rstrip()
+        if verdicts
+        else f"{DATASET_LABELS[dataset]}: no claim judged yet."
+        for dataset, verdicts in by_dataset.items()
+    ]
+
+
+def _named(judged: Judged) -> str:
+    return f"{judged.id}{'†' if judged.added else ''}: {judged.claim}"
+
+
+def _linked(dataset: str, judged: Judged) -> str:
+    """The verdict in words, leading to what it rests on; a dash for a claim about other data."""
+    return f"[{judged.words}](results/{dataset}/claims.json)" if judged.applies else _NONE
+
+
+def _markdown_row(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", r"\|") for text in texts) + " |"
+
+
+def _markdown_line(dataset: str, judged: Judged, root: str) -> str:
     data = f" ({UNOFFICIAL})" if judged.data == "unofficial" else ""
     budget = _NONE if judged.budget is None else f"{judged.budget:g}"
-    claim = f"{judged.id}{'†' if judged.added else ''}: {judged.claim}"
-    verdict = f"[**{judged.verdict}**](results/{dataset}/claims.json)"
+    verdict = f"[**{judged.verdict}**]({root}results/{dataset}/claims.json)"
     verdict += f" ({judged.qualification})" if judged.qualification else ""
     verdict += f": {judged.reason}" if judged.reason else ""
     name, n = DATASET_LABELS[dataset] + data, str(judged.n)
-    texts = (name, budget, claim, judged.source, judged.criterion, judged.cell, n, verdict)
-    return "| " + " | ".join(text.replace("|", r"\|") for text in texts) + " |"
+    return _markdown_row((name, budget, _named(judged), judged.source, judged.criterion, judged.cell, n, verdict))
 
 
 def verdict_numbers(verdicts: Sequence[Judged]) -> dict[str, str]:

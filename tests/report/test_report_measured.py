@@ -20,7 +20,7 @@ from replication.report.figures.cost import blocks_figure, depth_memory_figure, 
 from replication.report.figures.ensemble import swaps_figure
 from replication.report.figures.rounds import covariance_figure
 from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers, spread
-from replication.report.readme import END, START, check_readme, update_readme
+from replication.report.readme import is_current, markers, update_page
 from replication.report.render import latex_targets
 from replication.report.results import load_results
 from replication.report.verdicts import (
@@ -30,6 +30,7 @@ from replication.report.verdicts import (
     latex_claims,
     load_verdicts,
     markdown_claims,
+    markdown_overview,
     verdict_numbers,
 )
 from tests.report.synthetic import Plant, edit_json
@@ -98,11 +99,11 @@ def test_verdicts_by_other_criteria_are_refused(plant: Plant, tmp_path: Path) ->
 
 def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"{START}\n{END}\n<!-- claims:start -->\n<!-- claims:end -->\n", encoding="utf-8")
-    assert update_readme(readme, shared_tree) and check_readme(readme, shared_tree)
+    readme.write_text("\n".join(markers("claims-in-full")), encoding="utf-8")
+    assert update_page(readme, shared_tree) and is_current(readme, shared_tree)
     text = readme.read_text(encoding="utf-8")
     assert "| digits | 0.02 | 1: Lemma 3.2 holds on the trained network | [P] Lemma 3.2 | every seed at most" in text
-    assert "| 3 of 3 seeds | 3 | [**holds**](results/digits/claims.json) |" in text and "5a:" not in text
+    assert "| 3 of 3 seeds | 3 | [**holds**](../results/digits/claims.json) |" in text and "5a:" not in text
     assert "| CIFAR-10 (unofficial copy) | 0.002 | 1: " in text and "| digits | \N{EN DASH} | 9: " in text
     assert "9-flops†: " in text and "† added after the first results" in text
     assert "SVHN: no claim judged yet." in text and "**not run**" not in text, "what was not run has no line"
@@ -111,18 +112,38 @@ def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_p
     assert "digits: 1 holds, 1 not run. Not run: 4." in some
     doubtful = markdown_claims({"mnist": (_judged("2a", "holds", qualification="vacuous", claim="A | B"),)})
     assert r"2a: A \| B |" in doubtful and "| [**holds**](results/mnist/claims.json) (vacuous) |" in doubtful
-    readme.write_text(f"{START}\n{END}\n<!-- claims:start -->\n", encoding="utf-8")
+    readme.write_text("<!-- claims:start -->\n", encoding="utf-8")
     with pytest.raises(ResultsError, match="must hold '<!-- claims:start -->' and then"):
-        update_readme(readme, shared_tree)
+        update_page(readme, shared_tree)
+
+
+def test_the_overview_has_a_line_per_claim_and_a_column_per_dataset(shared_tree: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("\n".join(markers("claims")), encoding="utf-8")
+    assert update_page(readme, shared_tree) and is_current(readme, shared_tree)
+    text = readme.read_text(encoding="utf-8")
+    assert "| Claim | Source | digits | CIFAR-10 (unofficial copy) |\n" in text, "the others were not judged"
+    assert text.count("1: Lemma 3.2 holds") == 1 and "5a: " not in text
+    some = markdown_overview(
+        {
+            "digits": (_judged("1", "holds"), _judged("4", "not run"), _judged("2a", "fails")),
+            "cifar10": (_judged("2a", "holds", qualification="vacuous"), _judged("1", "not run", lacks="budget")),
+            "svhn": (),
+        }
+    )
+    first, second = (line for line in some.splitlines() if ": A claim" in line)
+    assert "| [holds](results/digits/claims.json) | [not run: budget](results/cifar10/claims.json) |" in first
+    assert "| [fails](results/digits/claims.json) | [holds (vacuous)](results/cifar10/claims.json) |" in second
+    assert "| *Budget* |  | 0.5 | 0.5 |" in some and "SVHN: no claim judged yet." in some
 
 
 def test_the_readme_has_the_targets_where_it_asks_for_them(shared_tree: Path, tmp_path: Path) -> None:
     readme, results = tmp_path / "README.md", tmp_path / "results"
-    readme.write_text(f"{START}\n{END}\n<!-- targets:start -->\n<!-- targets:end -->\n", encoding="utf-8")
-    assert update_readme(readme, results)
+    readme.write_text("\n".join(markers("targets")), encoding="utf-8")
+    assert update_page(readme, results)
     assert "| GPU: end-to-end update | at most 1.5 ms | not measured | – |" in readme.read_text(encoding="utf-8")
     plant_cost(results, "cifar10")
-    assert update_readme(readme, results) and check_readme(readme, results)
+    assert update_page(readme, results) and is_current(readme, results)
     text = readme.read_text(encoding="utf-8")
     assert "| stored prefix against a plain end-to-end update | at least 20 times | 9.2 times | missed |" in text
     assert "Measured on CIFAR-10, 7 rounds" in text

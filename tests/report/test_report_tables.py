@@ -16,7 +16,7 @@ from replication.report.costs import load_cost
 from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, signed, significant
 from replication.report.labels import E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_UPDATES
 from replication.report.macros import numbers
-from replication.report.readme import END, START, check_readme, update_readme
+from replication.report.readme import is_current, markers, update_page
 from replication.report.render import latex_results, latex_rounds, markdown_results, print_summary
 from replication.report.reported import reported
 from replication.report.results import load_results
@@ -220,27 +220,43 @@ def test_the_summary_fits_a_terminal(tree: Path) -> None:
 
 def test_the_readme_follows_the_results(tree: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"# Title\n{START}\nold\n{END}\nafter\n", encoding="utf-8")
-    assert not check_readme(readme, tree)
-    assert update_readme(readme, tree)
-    assert check_readme(readme, tree)
-    assert not update_readme(readme, tree)
+    start, end = markers("results-in-full")
+    readme.write_text(f"# Title\n{start}\nold\n{end}\nafter\n", encoding="utf-8")
+    assert not is_current(readme, tree)
+    assert update_page(readme, tree)
+    assert is_current(readme, tree)
+    assert not update_page(readme, tree)
     text = readme.read_text(encoding="utf-8")
-    assert text.startswith(f"# Title\n{START}\n| Dataset | Budget | Method") and text.endswith(f"{END}\nafter\n")
+    assert text.startswith(f"# Title\n{start}\n| Dataset | Budget | Method") and text.endswith(f"{end}\nafter\n")
     assert "| CIFAR-10 (unofficial copy) | 0.002 | BoostResNet | 1 |" in text
     assert "| SVHN | not run | BoostResNet | not run |" in text
     assert "CIFAR-10, test accuracy on the 1,000 test images alone that are known" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert len(widths) == 1
     edit_json(tree / "digits/e2e/seed0/metrics.json", lambda value: value.update(test_accuracy=0.5))
-    assert not check_readme(readme, tree)
+    assert not is_current(readme, tree)
 
 
-@pytest.mark.parametrize("text", ["", START, f"{END}{START}", f"{START}{END}{START}{END}"])
+def test_a_page_has_the_essentials_where_it_asks_for_them(shared_tree: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("\n".join(markers("results")), encoding="utf-8")
+    assert update_page(readme, shared_tree) and is_current(readme, shared_tree)
+    text = readme.read_text(encoding="utf-8")
+    assert "| Dataset | Budget | Method | Seeds | Updates | Train | Test | Paper |" in text
+    assert "Learners: " not in text and "Parameters: " not in text and "Time: " not in text
+
+
+START, END = markers("results")
+
+
+@pytest.mark.parametrize("text", [START, END, f"{END}{START}", f"{START}{END}{START}{END}"])
 def test_a_readme_without_markers_is_refused(tmp_path: Path, text: str) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(text, encoding="utf-8")
     with pytest.raises(ResultsError, match=r"README.md: must hold"):
-        update_readme(readme, tmp_path)
+        update_page(readme, tmp_path)
+    readme.write_text("no marker", encoding="utf-8")
+    with pytest.raises(ResultsError, match=f"has no place for a table, such as '{START} {END}'"):
+        update_page(readme, tmp_path)
     with pytest.raises(ResultsError, match="cannot read"):
-        check_readme(tmp_path / "absent.md", tmp_path)
+        is_current(tmp_path / "absent.md", tmp_path)
