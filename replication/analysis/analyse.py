@@ -16,7 +16,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from replication.analysis import lesion, margins, paths, probes, weak_learning
+from replication.analysis import lesion, margins, paths, probes, steps, weak_learning
 from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run
 from replication.analysis.ranks import rank_correlation
 from replication.analysis.sampling import batches, draws, subset
@@ -85,7 +85,8 @@ def analyse(
 ) -> dict[str, Any]:
     """Analyse a run and publish what it shows.
 
-    A residual network gets every section; an ensemble of weak learners has margins alone.
+    A residual network gets every section; an ensemble of weak learners has margins, and the direction of its steps if
+    it adds up outputs (gradient boosting), not votes.
 
     Returns:
         What analysis.json holds.
@@ -126,6 +127,8 @@ def analyse(
     if isinstance(model, ResNet) and isinstance(fast, ResNet):
         summary["complexity"] = _complexity(subject, model)
         summary |= _network_sections(subject, fast, outputs, tables)
+    if isinstance(fast, ResNet) or not fast.vote:
+        summary["alignment"] = _alignment(subject, fast, tables)
     if summary["theory"] is not None:
         check_train_error(folder, method, summary["theory"]["final"]["train_error"])
     check_finite(folder, summary)
@@ -239,20 +242,29 @@ def _network_sections(
     images, labels = next(batches(subset(test, _PATH_IMAGES), _PATH_IMAGES))
     gradients = paths.PathGradients(network, images, labels)
     tables["paths"] = paths.gradient_by_length(gradients, params.random_draws, draws(subject.seed, "paths"))
-    images, labels = next(batches(subset(test, _STEP_IMAGES), _STEP_IMAGES))
-    tables["alignment"] = paths.step_alignment(network, images, labels, draws(subject.seed, "labels"))
     tables["modules"] = _module_rows(subject, network, outputs)
     return {
         "modules": _trend(tables["modules"]),
         "lesions": _lesion_summary(lesions.error(), singles, tables["lesions"], fewer.error()),
         "swaps": _swap_summary(tables["swaps"]),
         "paths": _path_summary(tables["paths"]),
-        "alignment": {
-            "mean": statistics.fmean(row["alignment"] for row in tables["alignment"]),
-            "control_mean": statistics.fmean(row["control_alignment"] for row in tables["alignment"]),
-            "positive_blocks": sum(row["alignment"] > 0 for row in tables["alignment"]),
-            "blocks": len(tables["alignment"]),
-        },
+    }
+
+
+def _alignment(subject: _Subject, model: ResNet | Ensemble, tables: dict[str, Rows]) -> dict[str, Any]:
+    """Section "alignment": the steps of blocks, or of weak learners, beside the negative gradient."""
+    images, labels = next(batches(subset(subject.sample["test"], _STEP_IMAGES), _STEP_IMAGES))
+    rng = draws(subject.seed, "labels")
+    if isinstance(model, ResNet):
+        rows = steps.step_alignment(model, images, labels, rng)
+    else:
+        rows = steps.learner_alignment(model, images, labels, rng)
+    tables["alignment"] = rows
+    return {
+        "mean": statistics.fmean(row["alignment"] for row in rows),
+        "control_mean": statistics.fmean(row["control_alignment"] for row in rows),
+        "positive_blocks": sum(row["alignment"] > 0 for row in rows),
+        "blocks": len(rows),
     }
 
 

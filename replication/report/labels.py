@@ -28,8 +28,10 @@ METHOD_STYLES: dict[str, MethodStyle] = {
 NETWORKS = ("boostresnet", "e2e", "boostresnet-refined")
 #: Methods with hypothesis modules, to which the paper's theory speaks.
 BOOSTED = ("boostresnet", "boostresnet-binary")
+#: Its weak learners are fitted to the negative gradient of the loss.
+GRADIENT_BOOSTING = "gradient-boosting"
 #: Weighted sums of weak learners on the labels.
-LABEL_BOOSTING = ("adaboost-mm", "gradient-boosting")
+LABEL_BOOSTING = ("adaboost-mm", GRADIENT_BOOSTING)
 #: Its rows must not be taken for our own implementation.
 STOCK_LIBRARY = "hist-gradient-boosting"
 #: Solves an easier problem than all others: two of the classes.

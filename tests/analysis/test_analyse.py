@@ -93,6 +93,9 @@ def test_ensembles_have_margins_and_binary_boosting_everything(quick, digits, tm
         assert margins and all(0 <= fraction <= 1 for fraction in margins)
         assert summary["margins"]["test"]["nonpositive"] >= 1 - metrics["test_accuracy"] - 1e-9
         assert ("lesions" in summary) == (method == "boostresnet-binary") == bool(tables["theory"])
+        assert ("alignment" in summary) == bool(tables["alignment"]) == (method != "adaboost-mm"), "votes are no step"
+    gradient = analyse(quick, digits, "gradient-boosting", 0, tmp_path / "runs", tmp_path / "results")["alignment"]
+    assert gradient["mean"] > 0 > gradient["control_mean"], "fitted to this very direction"
 
 
 def test_a_run_that_is_not_there_or_of_other_data_is_refused(quick, digits, tmp_path):

@@ -176,6 +176,17 @@ def test_blocks_without_stages_have_the_numbers_that_are_in_their_names(plant: P
     assert _labels(deletions) == ["BoostResNet", "no block deleted"], "nothing is shaded, so nothing says what it is"
 
 
+def test_gradient_boosting_stands_beside_the_steps_of_networks(plant: Plant, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    plant_full_analysis(plant("digits", "e2e", 0))
+    alone = alignment_figure(found := load_results("digits", results), load_analyses(found))
+    plant_full_analysis(plant("digits", "gradient-boosting", 0))
+    both = alignment_figure(found := load_results("digits", results), load_analyses(found))
+    assert (_labels(alone), _labels(both)) == (["End to end"], ["End to end", "Gradient boosting"])
+    assert alone is not None and alone.axes[0].get_xlabel() == "block"
+    assert both is not None and both.axes[0].get_xlabel() == "block, or weak learner"
+
+
 def test_blocks_in_stages_are_named_where_there_is_room_and_numbered_elsewhere(plant: Plant, tmp_path: Path) -> None:
     folder, ticks = plant("digits", "boostresnet", 0), []
     results = load_results("digits", tmp_path / "results")

@@ -27,15 +27,15 @@ from replication.report.figures.style import (
     new,
     percent_axis,
 )
-from replication.report.labels import METHOD_STYLES, NETWORKS
+from replication.report.labels import GRADIENT_BOOSTING, METHOD_STYLES, NETWORKS
 from replication.report.results import DatasetResults
 
 _TAU_STEP = 0.05  # width of the classes in which orders are put together where there are many
 
 
-def _methods(analyses: Analyses, table: str) -> list[str]:
-    """Networks whose analyses have rows in the table."""
-    return [method for method in NETWORKS if any(len(one.rows(table)) for one in analyses.get(method, ()))]
+def _methods(analyses: Analyses, table: str, among: Sequence[str] = NETWORKS) -> list[str]:
+    """Methods, networks unless told otherwise, whose analyses have rows in the table."""
+    return [method for method in among if any(len(one.rows(table)) for one in analyses.get(method, ()))]
 
 
 def deletions_figure(results: DatasetResults, analyses: Analyses) -> Figure | None:
@@ -152,8 +152,10 @@ def paths_figure(results: DatasetResults, analyses: Analyses) -> Figure | None:
 
 
 def alignment_figure(results: DatasetResults, analyses: Analyses) -> Figure | None:
-    """Cosine of each block's step and the negative gradient of the loss before it; unrelated directions have 0."""
-    methods = _methods(analyses, "alignment")
+    """Cosine of each block's step and the negative gradient of the loss before it; beside it, if there are, that of
+    gradient boosting's weak learners, which were fitted to that direction.
+    """
+    methods = _methods(analyses, "alignment", (*NETWORKS, GRADIENT_BOOSTING))
     if not methods:
         return None
     figure, (axes,) = new(WIDE, analysed_caption(results, analyses, methods))
@@ -161,7 +163,8 @@ def alignment_figure(results: DatasetResults, analyses: Analyses) -> Figure | No
         draw_mean(axes, _columns(analyses[method], "alignment", "block", "alignment"), method)
     axes.axhline(0.0, color="0.25", linewidth=0.8)
     rows = analyses[methods[0]][0].rows("alignment")
-    block_axis(axes, [row.integer("block") for row in rows], [row.text("module") for row in rows], "block")
+    label = "block, or weak learner" if GRADIENT_BOOSTING in methods else "block"
+    block_axis(axes, [row.integer("block") for row in rows], [row.text("module") for row in rows], label)
     axes.set_ylabel("cosine with the\nnegative gradient")
     figure.legend(handles=[handle(method) for method in methods], loc="outside right center", handlelength=1.8)
     return figure

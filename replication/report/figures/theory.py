@@ -27,10 +27,10 @@ from replication.report.figures.style import (
     new,
     percent_axis,
 )
-from replication.report.labels import METHOD_STYLES, NETWORKS
+from replication.report.labels import LABEL_BOOSTING, METHOD_STYLES, NETWORKS
 from replication.report.results import DatasetResults
 
-_MARGIN_METHODS = (*NETWORKS, "adaboost-mm", "gradient-boosting")
+_MARGIN_METHODS = (*NETWORKS, *LABEL_BOOSTING)
 _FEW = 0.5  # a curve that is lower than this until the last point is flat on a linear axis, and then vertical
 
 
