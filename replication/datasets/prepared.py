@@ -80,7 +80,25 @@ def assemble(
     classes: tuple[str, ...],
     sources: tuple[Source, ...],
 ) -> PreparedDataset:
-    """A PreparedDataset with its content hash; images are made contiguous."""
+    """A PreparedDataset with its content hash; images are made contiguous.
+
+    Args:
+        images: by split ("train", "validation", "test"), uint8 (N, C, H, W), 0 to `scale`.
+        labels: by split, integers (N,), 0 to len(classes) - 1.
+        mean: per channel, of the training images divided by `scale`; `std` likewise.
+
+    Raises:
+        DataError: a split is missing, or types, shapes or values do not fit together.
+    """
+    for split in SPLITS:
+        if split not in images or split not in labels:
+            raise DataError(f"{name}: no {split} images or labels; {', '.join(SPLITS)} are needed")
+        for what, array, kinds, wanted in (
+            ("images", images[split], "u", f"uint8, 0 to {scale}"),
+            ("labels", labels[split], "iu", "integers"),
+        ):
+            if array.dtype.kind not in kinds or (what == "images" and array.itemsize > 1):
+                raise DataError(f"{name}: {split} {what} are {array.dtype}, must be {wanted}")
     dataset = PreparedDataset(
         name=name,
         images={split: np.ascontiguousarray(images[split]) for split in SPLITS},
@@ -93,6 +111,10 @@ def assemble(
         sources=sources,
         content_hash="",
     )
+    try:
+        _validate_arrays(dataset)
+    except ValueError as error:
+        raise DataError(f"{name}: {error}; images are (N, channels, height, width)") from None
     return attrs.evolve(dataset, content_hash=_content_hash(dataset))
 
 
@@ -199,12 +221,17 @@ def _validate(dataset: PreparedDataset) -> None:
     """ValueError unless shapes, ranges and metadata fit together."""
     if dataset.name not in COLLECTIONS:
         raise ValueError("its data set is unknown")
+    if type(dataset.official) is not bool or dataset.official != all(source.official for source in dataset.sources):
+        raise ValueError("its sources contradict whether it is official")
+    _validate_arrays(dataset)
+
+
+def _validate_arrays(dataset: PreparedDataset) -> None:
+    """ValueError unless shapes, ranges and normalisation fit together."""
     channels = len(dataset.mean)
     positive = all(math.isfinite(value) for value in dataset.mean) and all(0 < value < 10 for value in dataset.std)
     if not positive or len(dataset.std) != channels or type(dataset.scale) is not int or not 1 <= dataset.scale <= 255:
         raise ValueError("its mean, standard deviation or scale is impossible")
-    if type(dataset.official) is not bool or dataset.official != all(source.official for source in dataset.sources):
-        raise ValueError("its sources contradict whether it is official")
     shape = dataset.images["train"].shape[1:]
     for split in SPLITS:
         images, labels = dataset.images[split], dataset.labels[split]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import attrs
 
 from replication.report.costs import BlockCost, Cost
 from replication.report.formats import counts
@@ -20,7 +20,13 @@ def point_at(run: Run, gradient_updates: int) -> HistoryPoint | None:
 
 def equal_updates_points(results: DatasetResults) -> list[tuple[Run, HistoryPoint]]:
     """End-to-end runs with the point where they had BoostResNet's number of updates, for the seeds that both have."""
-    return _points(results, lambda boosted: boosted.metrics.gradient_updates)
+    pairs = []
+    for run in results.of("e2e"):
+        boosted = results.seed("boostresnet", run.seed)
+        point = point_at(run, boosted.metrics.gradient_updates) if boosted else None
+        if point is not None:
+            pairs.append((run, point))
+    return pairs
 
 
 def behind(results: DatasetResults, pairs: list[tuple[Run, HistoryPoint]]) -> list[tuple[float, float]]:
@@ -55,37 +61,60 @@ def compared_at(results: DatasetResults) -> str:
 
 
 def equal_operations_points(results: DatasetResults, cost: Cost | None) -> list[tuple[Run, HistoryPoint]]:
-    """End-to-end runs with the point where their updates had taken the floating-point operations that all updates of
-    BoostResNet took, for the seeds that both have. Checks and the passes between two blocks are not counted.
+    """End-to-end runs as they were when their updates had taken the floating-point operations that BoostResNet took,
+    for the seeds that both have: between two points of the curve, on the straight line from one to the other.
     """
-    if cost is None:
-        return []
-    points = _points(results, lambda boosted: _updates_worth(boosted, cost))
-    return [(run, point) for run, point in points if point.gradient_updates > 0]
-
-
-def _points(results: DatasetResults, updates: Callable[[Run], int | None]) -> list[tuple[Run, HistoryPoint]]:
-    """Every end-to-end run at the number of updates that `updates` gives for BoostResNet's run of the same seed."""
-    pairs = []
+    found = []
     for run in results.of("e2e"):
         boosted = results.seed("boostresnet", run.seed)
-        number = None if boosted is None else updates(boosted)
-        point = None if number is None else point_at(run, number)
+        updates = _updates_worth(boosted, cost) if boosted and cost else None
+        point = None if updates is None else _between(run, updates)
         if point is not None:
-            pairs.append((run, point))
-    return pairs
+            found.append((run, point))
+    return found
+
+
+def _between(run: Run, gradient_updates: int) -> HistoryPoint | None:
+    """The accuracies after so many updates, if they lie between two points of the curve."""
+    before = point_at(run, gradient_updates)
+    after = next((point for point in run.history if point.gradient_updates >= gradient_updates), None)
+    if before is None or after is None or before.gradient_updates == 0:
+        return None
+    apart = after.gradient_updates - before.gradient_updates
+    part = (gradient_updates - before.gradient_updates) / apart if apart else 0.0
+
+    def value(low: float | None, high: float | None) -> float | None:
+        return None if low is None or high is None else low + part * (high - low)
+
+    return attrs.evolve(
+        before,
+        gradient_updates=gradient_updates,
+        train_accuracy=value(before.train_accuracy, after.train_accuracy),
+        validation_accuracy=value(before.validation_accuracy, after.validation_accuracy),
+        test_accuracy=value(before.test_accuracy, after.test_accuracy),
+    )
 
 
 def _updates_worth(boosted: Run, cost: Cost) -> int | None:
-    """How many end-to-end updates make as many operations as the updates of a BoostResNet run; None where the cost was
-    measured on another network or without counting.
+    """How many end-to-end updates make as many operations as a BoostResNet run; None where the cost was measured on
+    another network or without counting.
+
+    Counted are its updates and, at the end of every round, what the next one needs: all training images go once through
+    the new module and its classifier, on stored outputs, for gamma and for the outputs to store. A forward pass counts
+    as a third of an update, whose backward pass takes twice as much.
     """
-    flops = {block.module: _flops(boosted, block) for block in cost.blocks}
-    made = [(entry.gradient_updates, flops.get(entry.module)) for entry in boosted.rounds]
+    blocks = {block.module: block for block in cost.blocks}
     whole = cost.end_to_end_flops
-    if not whole or cost.reading != boosted.metrics.reading or not made or any(each is None for _, each in made):
+    if not whole or cost.reading != boosted.metrics.reading or not boosted.rounds:
         return None
-    return int(sum(updates * each for updates, each in made if each is not None) / whole)
+    made = 0.0
+    for entry in boosted.rounds:
+        block = blocks.get(entry.module)
+        update, stored = (None, None) if block is None else (_flops(boosted, block), block.cached_flops)
+        if update is None or stored is None:
+            return None
+        made += entry.gradient_updates * update + boosted.info.train_size / cost.batch_size * stored / 3
+    return int(made / whole)
 
 
 def _flops(boosted: Run, block: BlockCost) -> float | None:

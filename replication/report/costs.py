@@ -162,11 +162,16 @@ def targets(cost: Cost | None) -> list[Target]:
     rows += [
         _ratio(cost, "paper-text reading, linear classifier, against end to end", "paper_text_cached_vs_e2e", 18),
         _ratio(cost, "end to end against a DataLoader loop, images per second", "e2e_vs_dataloader_loop", 1.3),
-        _ratio(cost, "peak memory, end to end against BoostResNet", "peak_memory_e2e_vs_boostresnet", 8),
+        _ratio(
+            cost,
+            "memory of one update, stored outputs left out, end to end against BoostResNet",
+            "peak_memory_e2e_vs_boostresnet",
+            8,
+        ),
         _ratio(cost, "stored-prefix update at T = 49 against T = 9", "update_time_T49_vs_T9_cached", 1.1, at_most=True),
         _ratio(
             cost,
-            "checks, evaluation, logging, checkpoints: share of a run",
+            "checks, evaluation, logging, checkpoints: share of a run of full length, computed",
             "logging_share",
             0.08,
             at_most=True,

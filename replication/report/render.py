@@ -93,16 +93,15 @@ def notes(tables: Sequence[ResultsTable], shown: Sequence[str] = HEADINGS) -> li
     if "Parameters" in shown and any(row.key == STOCK_LIBRARY and row.parameters for row in rows):
         sentences.append("Parameters: of the stock library's row, thresholds and leaf values.")
     if any(row.key == E2E_AT_EQUAL_UPDATES for row in rows):
-        operations = any(row.key == E2E_AT_EQUAL_OPERATIONS for row in rows)
         sentences.append(
-            f"At BoostResNet's updates{' or operations' * operations}: the last point of the curve that is not beyond "
-            f"them{_early(tables)}{_on_curve_images(tables)}."
+            "At BoostResNet's updates: the last point of the curve that is not beyond them"
+            f"{_early(tables)}{_on_curve_images(tables)}."
         )
-        if operations:
+        if any(row.key == E2E_AT_EQUAL_OPERATIONS for row in rows):
             sentences.append(
-                "Operations: floating-point operations of all updates, by the counts of the cost measurement; what "
-                "BoostResNet computes between blocks, its checks and the outputs of the frozen blocks on all training "
-                "images, is left out."
+                "At BoostResNet's operations: likewise, on the straight line between two points. Operations are those "
+                "of all updates, by the counts of the cost measurement, and of BoostResNet's one pass of all training "
+                "images through every block and its classifier, a third of an update's."
             )
     if "Time" in shown and any(row.seconds is not None for row in rows):
         sentences.append(
@@ -279,7 +278,10 @@ def markdown_results(tables: Sequence[ResultsTable], shown: Sequence[str] = HEAD
             budget = NOT_RUN if table.not_run else budget_text(row.budgets, NO_VALUE)
             texts = dict(zip(HEADINGS, cells(row), strict=True))
             lines.append(" | ".join(["| " + name, budget, *(texts[heading] for heading in shown)]) + " |")
-    again = "Every line again: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, with the names that `results/` has."
+    again = (
+        "Every line again, from the same copy of the data: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, with the "
+        "names that `results/` has."
+    )
     meaning = "Budget: factor on every length in gradient updates; 1 is the full length."
     return "\n".join([*lines, "", *(f"- {sentence}" for sentence in [*notes(tables, shown), meaning, again])])
 

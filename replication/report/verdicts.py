@@ -39,6 +39,7 @@ class Judged:
     qualification: str = ""
     added: str = ""
     unit: str = ""
+    values: tuple[float, ...] = ()
 
     @property
     def words(self) -> str:
@@ -70,8 +71,15 @@ class Judged:
 
     @property
     def cell(self) -> str:
-        """The same with what it is, for a table: 'cosine 0.031 [0.012, 0.05]'."""
-        return f"{self.unit} {self.measured}" if self.unit and self.statistic is not None else self.measured
+        """The same with what it is, for a table: 'cosine 0.031 [0.012, 0.05]', '0 of 3 seeds; smallest gamma −0.3 to
+        −0.1'.
+        """
+        if not self.unit or self.statistic is None:
+            return self.measured
+        if self.interval_method != "Wilson" or not self.values:
+            return f"{self.unit} {self.measured}"
+        ends = dict.fromkeys(significant(end, _NONE) for end in (min(self.values), max(self.values)))
+        return f"{self.measured}; {self.unit} {' to '.join(ends)}"
 
 
 def load_verdicts(dataset: str, results_root: Path = Path("results"), criteria: Path = CRITERIA) -> tuple[Judged, ...]:
@@ -124,6 +132,7 @@ def _judged(fields: Fields) -> Judged:
         qualification=str(fields.values.get("qualification") or ""),
         added=str(fields.values.get("added") or ""),
         unit=str(fields.values.get("unit") or ""),
+        values=tuple(map(fields.section("values").number, fields.section("values").values)),
     )
 
 
@@ -220,18 +229,19 @@ def markdown_overview(by_dataset: dict[str, tuple[Judged, ...]]) -> str:
 
 
 def markdown_claims(by_dataset: dict[str, tuple[Judged, ...]], root: str = "") -> str:
-    """One Markdown table: a line per claim that was judged on a dataset, with what was measured, its verdict linked to
-    claims.json, which names the runs, by way of `root`; sentences for the rest.
+    """One Markdown table: a line per claim about a dataset, with what was measured and its verdict or why there is
+    none, linked to claims.json, which names the runs, by way of `root`; sentences below.
     """
     names = ("Dataset", "Budget", "Claim", "Source", "Criterion", "Measured", "n", "Verdict")
     lines = ["| " + " | ".join(names) + " |", "|---|---:|---|---|---|---|---:|---|"]
     for dataset, verdicts in by_dataset.items():
-        lines += [_markdown_line(dataset, one, root) for one in applying(verdicts) if one.verdict != NOT_RUN]
+        lines += [_markdown_line(dataset, one, root) for one in applying(verdicts)]
     remarks = [
         *_counts_of_all(by_dataset),
         "Behind a mean, in brackets, Student's 95 % interval, which must lie inside the range for the claim to hold and"
-        " outside it to fail.",
-        "A verdict leads to the runs it rests on and, where there is none, the reason.",
+        " outside it to fail; a claim about every seed holds if all meet it and fails if at least two do not; what is"
+        " measured without seeds lies in its range or not.",
+        "A verdict leads to the runs it rests on.",
         *[_DAGGER] * _any_added(by_dataset),
         "All other criteria were fixed before the results, but for a preliminary digits run; what was reworded since is"
         " in the head of `replication/report/criteria.yaml`.",

@@ -1,0 +1,51 @@
+"""Arrays of one's own: what does not fit together is named in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from replication.datasets.prepared import PreparedDataset, assemble
+from replication.errors import DataError
+
+
+def own(images=None, labels=None, **changes) -> PreparedDataset:
+    random = np.random.default_rng(0)
+    all_images = {
+        split: random.integers(0, 256, (4, 3, 8, 8), dtype=np.uint8) for split in ("train", "validation", "test")
+    }
+    all_labels = {split: np.array([0, 1, 0, 1]) for split in all_images}
+    settings = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "scale": 255, "classes": ("no", "yes"), "sources": ()}
+    return assemble("mine", all_images | (images or {}), all_labels | (labels or {}), **settings | changes)
+
+
+def test_own_arrays_are_taken():
+    data = own()
+    assert (data.image_shape, data.num_classes, data.name) == ((3, 8, 8), 2, "mine")
+    assert own(labels={"test": np.array([0, 1, 0, 1], dtype=np.uint8)}).labels["test"].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"images": {"train": np.zeros((4, 3, 8, 8))}}, "train images are float64, must be uint8, 0 to 255"),
+        ({"images": {"train": np.zeros((4, 8, 8, 3), np.uint8)}}, r"train images have shape \(4, 8, 8, 3\)"),
+        ({"images": {"test": np.zeros((4, 8, 8), np.uint8)}}, r"test images have shape \(4, 8, 8\)"),
+        ({"images": {"test": np.zeros((4, 3, 9, 8), np.uint8)}}, r"test images have shape \(4, 3, 9, 8\)"),
+        ({"labels": {"test": np.array([0, 1, 2, 0])}}, "test has labels beyond its 2 classes"),
+        ({"labels": {"test": np.array([0, 1, 0])}}, r"test has labels \(3,\) for 4 images"),
+        ({"labels": {"train": np.array([0.0, 1.0, 0.0, 1.0])}}, "train labels are float64, must be integers"),
+        ({"scale": 16}, "train has pixels above 16"),
+        ({"std": (0.0, 0.2, 0.2)}, "mean, standard deviation or scale is impossible"),
+    ],
+)
+def test_what_does_not_fit_is_named(changes, problem):
+    with pytest.raises(DataError, match=f"mine: .*{problem}") as found:
+        own(**changes)
+    assert "\n" not in str(found.value)
+
+
+def test_all_three_splits_are_needed():
+    images, labels = ({split: np.zeros(shape, np.uint8) for split in ("train", "test")} for shape in ((4, 3, 8, 8), 4))
+    with pytest.raises(DataError, match="mine: no validation images or labels; train, validation, test are needed"):
+        assemble("mine", images, labels, mean=(0.5,), std=(0.2,), scale=255, classes=("no", "yes"), sources=())
