@@ -154,6 +154,8 @@ def cost_in_prose() -> dict[str, list[float]]:
         (block["cached_ms"]["high"] - block["cached_ms"]["low"]) / block["cached_ms"]["median"] for block in blocks
     ]
     cached = ratios["boostresnet_cached_vs_e2e"]
+    others = json.loads((ROOT / "results/mnist/cost.json").read_text(encoding="utf-8"))["ratios"]
+    mnist = [others["boostresnet_cached_vs_e2e"], others["peak_memory_e2e_vs_boostresnet"]]
     return {
         r"arithmetic's: an update makes (\S+) times fewer floating-point": [fewer],
         r"stored outputs an update makes (\S+) times fewer": [fewer],
@@ -168,6 +170,9 @@ def cost_in_prose() -> dict[str, list[float]]:
         r"takes (\S+) times as long at T = 49": [ratios["update_time_T49_vs_T9_cached"]],
         r"it is (\S+) % of their median": [100 * median(spreads)],
         r"this measurement has (\S+), and": [cached],
+        r"MNIST's, too \((\S+) times, T = 10; memory only (\S+) times\)": mnist,
+        r"update on stored outputs takes (\S+) times less time than one end to end, near": mnist[:1],
+        r"Memory is (\S+) times less only": mnist[1:],
         r"need less memory\?\* An update does, (\S+) times less": [ratios["peak_memory_e2e_vs_boostresnet"]],
     }
 
