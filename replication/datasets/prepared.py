@@ -93,12 +93,10 @@ def assemble(
     for split in SPLITS:
         if split not in images or split not in labels:
             raise DataError(f"{name}: no {split} images or labels; {', '.join(SPLITS)} are needed")
-        for what, array, kinds, wanted in (
-            ("images", images[split], "u", f"uint8, 0 to {scale}"),
-            ("labels", labels[split], "iu", "integers"),
-        ):
-            if array.dtype.kind not in kinds or (what == "images" and array.itemsize > 1):
-                raise DataError(f"{name}: {split} {what} are {array.dtype}, must be {wanted}")
+        if images[split].dtype != np.uint8:
+            raise DataError(f"{name}: {split} images are {images[split].dtype}, must be uint8, 0 to {scale}")
+        if labels[split].dtype.kind not in "iu":
+            raise DataError(f"{name}: {split} labels are {labels[split].dtype}, must be integers")
     dataset = PreparedDataset(
         name=name,
         images={split: np.ascontiguousarray(images[split]) for split in SPLITS},

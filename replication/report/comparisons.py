@@ -110,10 +110,10 @@ def _updates_worth(boosted: Run, cost: Cost) -> int | None:
     made = 0.0
     for entry in boosted.rounds:
         block = blocks.get(entry.module)
-        update, stored = (None, None) if block is None else (_flops(boosted, block), block.cached_flops)
-        if update is None or stored is None:
+        update = _flops(boosted, block) if block else None
+        if block is None or update is None or block.cached_flops is None:
             return None
-        made += entry.gradient_updates * update + boosted.info.train_size / cost.batch_size * stored / 3
+        made += entry.gradient_updates * update + boosted.info.train_size / cost.batch_size * block.cached_flops / 3
     return int(made / whole)
 
 

@@ -42,8 +42,13 @@ ESSENTIAL = ("Method", "Seeds", "Updates", "Train", "Test", "Paper")
 _WIDE_TERMINAL = 135
 
 
-def cells(row: ResultRow) -> tuple[str, ...]:
-    """The texts of a line, in the order of `HEADINGS`; a line that was not run keeps the paper's values."""
+def cells(row: ResultRow, shown: Sequence[str]) -> list[str]:
+    """The texts of a line in the columns `shown`; a line that was not run keeps the paper's values."""
+    texts = dict(zip(HEADINGS, _all_cells(row), strict=True))
+    return [texts[heading] for heading in shown]
+
+
+def _all_cells(row: ResultRow) -> tuple[str, ...]:
     if not row.seeds:
         return (row.label, NOT_RUN, *[NO_VALUE] * 4, paper_cell(row.reported), *[NO_VALUE] * 4)
     updates = counts(row.gradient_updates, NO_VALUE)
@@ -183,8 +188,7 @@ def latex_results(table: ResultsTable) -> str:
     lines = [r"\setlength{\tabcolsep}{3pt}", rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule"]
     lines += [" & ".join(shown) + r" \\", r"\midrule"]
     for row in rows:
-        texts = dict(zip(HEADINGS, cells(row), strict=True))
-        lines.append(" & ".join(latex_escape(texts[heading]) for heading in shown) + r" \\")
+        lines.append(" & ".join(map(latex_escape, cells(row, shown))) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     remarks = latex_escape(" ".join([*notes([table], shown), state_text(table)]))
     below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {remarks}\end{{minipage}}"
@@ -276,8 +280,7 @@ def markdown_results(tables: Sequence[ResultsTable], shown: Sequence[str] = HEAD
             if table.not_run and row.reported is None and row.key != "boostresnet":
                 continue  # nothing of ours and nothing of the paper's to show
             budget = NOT_RUN if table.not_run else budget_text(row.budgets, NO_VALUE)
-            texts = dict(zip(HEADINGS, cells(row), strict=True))
-            lines.append(" | ".join(["| " + name, budget, *(texts[heading] for heading in shown)]) + " |")
+            lines.append(" | ".join(["| " + name, budget, *cells(row, shown)]) + " |")
     again = (
         "Every line again, from the same copy of the data: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, with the "
         "names that `results/` has."
@@ -301,8 +304,7 @@ def print_summary(dataset: str, results_root: Path = Path("results"), console: C
         wraps = heading in ("Method", "Updates")
         view.add_column(heading, justify="left" if heading == "Method" else "right", no_wrap=not wraps)
     for row in table.rows:
-        texts = dict(zip(HEADINGS, cells(row), strict=True))
-        view.add_row(*(Text(texts[heading]) for heading in shown), style=None if row.seeds else "dim")
+        view.add_row(*map(Text, cells(row, shown)), style=None if row.seeds else "dim")
     console.print(view)
     for sentence in notes([table], shown):
         console.print(sentence, style="dim", markup=False, highlight=False)

@@ -33,6 +33,7 @@ from replication.report.verdicts import (
     markdown_overview,
     verdict_numbers,
 )
+from tests.report.pages import page_of
 from tests.report.synthetic import Plant, edit_json
 from tests.report.synthetic_more import plant_ablations, plant_cost, plant_full_analysis
 
@@ -98,10 +99,7 @@ def test_verdicts_by_other_criteria_are_refused(plant: Plant, tmp_path: Path) ->
 
 
 def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("\n".join(markers("claims-in-full")), encoding="utf-8")
-    assert update_page(readme, shared_tree) and is_current(readme, shared_tree)
-    text = readme.read_text(encoding="utf-8")
+    text = page_of("claims-in-full", tmp_path, shared_tree)
     assert "| digits | 0.02 | 1: Lemma 3.2 holds on the trained network | [P] Lemma 3.2 | every seed at most" in text
     assert "| 3 of 3 seeds; smallest gamma " in text and "5a:" not in text
     assert " | 3 | [**holds**](../results/digits/claims.json) |" in text
@@ -115,16 +113,14 @@ def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_p
     assert "digits: 1 holds, 1 not run. Not run: 4." in some
     doubtful = markdown_claims({"mnist": (_judged("2a", "holds", qualification="vacuous", claim="A | B"),)})
     assert r"2a: A \| B |" in doubtful and "| [**holds**](results/mnist/claims.json) (vacuous) |" in doubtful
+    readme = tmp_path / "README.md"
     readme.write_text("<!-- claims:start -->\n", encoding="utf-8")
     with pytest.raises(ResultsError, match="must hold '<!-- claims:start -->' and then"):
         update_page(readme, shared_tree)
 
 
 def test_the_overview_has_a_line_per_claim_and_a_column_per_dataset(shared_tree: Path, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("\n".join(markers("claims")), encoding="utf-8")
-    assert update_page(readme, shared_tree) and is_current(readme, shared_tree)
-    text = readme.read_text(encoding="utf-8")
+    text = page_of("claims", tmp_path, shared_tree)
     assert "| Claim | Source | digits | CIFAR-10 (unofficial copy) |\n" in text, "the others were not judged"
     assert text.count("1: Lemma 3.2 holds") == 1 and "5a: " not in text
     some = markdown_overview(

@@ -22,6 +22,7 @@ from replication.report.render import latex_results, latex_rounds, markdown_resu
 from replication.report.reported import reported
 from replication.report.results import load_results
 from replication.report.tables import ResultsTable, results_table, round_rows
+from tests.report.pages import page_of
 from tests.report.synthetic import Plant, edit_json
 from tests.report.synthetic_more import plant_cost
 
@@ -249,10 +250,7 @@ def test_the_readme_follows_the_results(tree: Path, tmp_path: Path) -> None:
 
 
 def test_a_page_has_the_essentials_where_it_asks_for_them(shared_tree: Path, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("\n".join(markers("results")), encoding="utf-8")
-    assert update_page(readme, shared_tree) and is_current(readme, shared_tree)
-    text = readme.read_text(encoding="utf-8")
+    text = page_of("results", tmp_path, shared_tree)
     assert "| Dataset | Budget | Method | Seeds | Updates | Train | Test | Paper |" in text
     assert "Learners: " not in text and "Parameters: " not in text and "Time: " not in text
 
