@@ -146,6 +146,22 @@ def depth(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> Non
 
 
 @app.command()
+def budgets(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None:
+    """Train BoostResNet under the other budgets of `budgets`: what do longer blocks change?"""
+    from replication.budgets import measure_budgets
+    from replication.config import load_budgets, load_lists
+    from replication.datasets import load_prepared
+    from replication.training import interruption
+
+    experiment = _experiment(dataset, params, device)
+    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
+    interruption.listen()
+    others, seeds = load_budgets(dataset, params), load_lists(params).seeds
+    for folder in measure_budgets(experiment, others, data, seeds, RESULTS):
+        print(f"wrote {folder}")
+
+
+@app.command()
 def ablate(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None:
     """Measure deviations: train the variants of `ablations` and hold them against the default's runs."""
     from replication.ablations import measure_ablations

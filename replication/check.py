@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replication.config import Experiment, load_experiment, load_lists, load_variants
+from replication.config import Experiment, load_budgets, load_experiment, load_lists, load_variants
 from replication.datasets.pairs import check_pair
 from replication.datasets.prepare import validation_size
 from replication.datasets.sources import COLLECTIONS, Collection
@@ -23,6 +23,7 @@ def check_parameters(dataset: str, path: Path) -> None:
         ReplicationError: something in the file at `path` is malformed, or could not be run.
     """
     load_lists(path)
+    load_budgets(dataset, path)
     default, collection = load_experiment(dataset, path), COLLECTIONS[dataset]
     choose_device(default.runtime)
     for experiment in (default, *(variant.experiment for variant in load_variants(dataset, path))):

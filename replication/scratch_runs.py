@@ -19,11 +19,21 @@ def scratch_metrics(
 ) -> dict[str, Any]:
     """What `evaluate` says of a run of `experiment`, trained under `scratch` unless it is there already.
 
+    Raises:
+        TrainingError: the training failed.
+        ResultsError: the run that is there is damaged.
+    """
+    root = scratch_run(experiment, data, method, seed, scratch)
+    return evaluate(experiment, data, method, seed, root, root / "results")
+
+
+def scratch_run(experiment: Experiment, data: PreparedDataset, method: str, seed: int, scratch: Path) -> Path:
+    """The root of the run directories that has a run of `experiment`, trained unless it is there already.
+
     A run of other parameters, data, code or versions is not taken for it: each has a folder named by their hash.
 
     Raises:
         TrainingError: the training failed.
-        ResultsError: the run that is there is damaged.
     """
     determines = {
         "config": experiment.determining(),
@@ -34,4 +44,4 @@ def scratch_metrics(
     root = scratch / run_key(determines)
     if not (run_folder(root, data.name, method, seed) / "run.json").is_file():
         train(experiment, data, method, seed, root)
-    return evaluate(experiment, data, method, seed, root, root / "results")
+    return root

@@ -26,8 +26,8 @@ _ACCURACIES = ("train_accuracy", "validation_accuracy", "test_accuracy")
 
 def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
     """Differences, one line each, and a word on how the comparison was made."""
-    names = {path.parent.relative_to(expected) for path in expected.glob("*/seed*/metrics.json")}
-    found = {path.parent.relative_to(actual) for path in actual.glob("*/seed*/metrics.json")}
+    names = {path.parent.relative_to(expected) for path in expected.glob("**/seed*/metrics.json")}
+    found = {path.parent.relative_to(actual) for path in actual.glob("**/seed*/metrics.json")}
     if not names:
         return [f"no results in {expected}"], ""
     differences = [f"{name} is missing" for name in sorted(names - found)]
@@ -46,8 +46,8 @@ def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
                 differences.append(f"{table.name} is not the same")
         return differences, f"{len(names)} runs, same kind of machine: exactly equal"
     largest = 0.0
-    for method in sorted({name.parts[0] for name in names}):
-        runs = [pair for name, pair in pairs.items() if name.parts[0] == method]
+    for method in sorted({name.parent.as_posix() for name in names}):
+        runs = [pair for name, pair in pairs.items() if name.parent.as_posix() == method]
         for key in _ACCURACIES:
             published = [old[key] for old, _ in runs]
             old_mean, new_mean = fmean(published), fmean(new[key] for _, new in runs)

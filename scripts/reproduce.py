@@ -30,7 +30,7 @@ from replication.lock import exclusive  # noqa: E402
 # A pattern that fits no stage is none to DVC: not every dataset has ablations.
 HALVES = (
     ("*@{}-boostresnet-[!b]*", "*@{}-gradient-boosting*", "ablations@{}*"),
-    ("*@{}-boostresnet-binary*", "*@{}-[!bg]*"),
+    ("*@{}-boostresnet-binary*", "*@{}-[!bg]*", "budgets@{}*"),
 )
 LOCK = Path("scratch/locks/reproduce")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -17,6 +17,7 @@ from replication.config import (
     DATASETS,
     Experiment,
     experiment_from_dict,
+    load_budgets,
     load_defaults,
     load_experiment,
     load_lists,
@@ -143,6 +144,7 @@ ONLY_REFINED = {
         ("datasets", ["digits", "imagenet"], "unknown name 'imagenet'"),
         ("datasets", ["digits", "digits"], "different names"),
         ("ablations_of", ["imagenet"], "ablations_of: unknown name 'imagenet'"),
+        ("budgets_of", ["imagenet"], "budgets_of: unknown name 'imagenet'"),
         ("seeds", [0, -1], "-1 is no seed"),
         ("seeds", [True], "True is no seed"),
         ("seeds", [], "different whole numbers"),
@@ -254,6 +256,33 @@ def test_mistakes_in_variants_name_the_key(tmp_path, keys, value, message):
         document = changed(keys, value)
     with pytest.raises(ConfigError, match=message) as caught:
         load_variants("digits", write(tmp_path, document))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_budgets_ascend_and_leave_out_the_experiments_own(tmp_path):
+    document = changed("budgets", {"digits": [0.5, 0.005, 1], "mnist": []})
+    assert load_budgets("digits", write(tmp_path, document)) == (0.5, 1.0)
+    assert load_budgets("mnist", write(tmp_path, document)) == load_budgets("svhn", write(tmp_path, document)) == ()
+    assert all(load_budgets(name, PARAMS) for name in DOCUMENT["budgets_of"])
+
+
+@pytest.mark.parametrize(
+    ("budgets", "message"),
+    [
+        ([], r"budgets: must be a section of named values, got \[\]"),
+        ({"imagenet": [1]}, r"unknown dataset 'budgets\.imagenet'; known are digits"),
+        ({"mnist": 0.5}, r"budgets\.mnist must be a list of different budgets, got 0\.5"),
+        ({"digits": [0.5, 0.5]}, r"budgets\.digits must be a list of different budgets, got \[0\.5, 0\.5\]"),
+        ({"digits": [0]}, r"budgets\.digits: 0 is no budget; use numbers above 0, at most 100"),
+        ({"digits": [float("nan")]}, r"budgets\.digits: nan is no budget"),
+        ({"digits": [True]}, r"budgets\.digits: True is no budget"),
+        ({"digits": ["0.5"]}, r"budgets\.digits: '0\.5' is no budget"),
+        ({"digits": [101]}, r"budgets\.digits: 101 is no budget"),
+    ],
+)
+def test_mistakes_in_budgets_name_the_key(tmp_path, budgets, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_budgets("digits", write(tmp_path, changed("budgets", budgets)))
     assert "\n" not in str(caught.value)
 
 

@@ -81,6 +81,11 @@ WITHOUT = {
         "replication.datasets.prepared": _READ,
         "replication.datasets.sources": _READ,
     },
+    "budgets": {
+        "replication.analysis.sampling": "hands out all examples in order",
+        "replication.datasets.prepared": _READ,
+        "replication.datasets.sources": _READ,
+    },
     "cost": {
         "replication.datasets.prepared": _READ,
         "replication.datasets.sources": _READ,
@@ -277,9 +282,9 @@ def matrix_values(template: str) -> list[Any]:
 
 def test_every_parameter_a_stage_names_exists() -> None:
     for name, stage in STAGES.items():
-        for parameter, dataset in itertools.product(stage.get("params", ()), PARAMS["datasets"]):
+        for parameter in set().union(*(expanded(stage, parameter) for parameter in stage.get("params", ()))):
             place: Any = PARAMS
-            for key in parameter.replace("${item.dataset}", dataset).split("."):
+            for key in parameter.split("."):
                 assert key in place, f"{name}: params.yaml has no {parameter}"
                 place = place[key]
 
@@ -384,7 +389,7 @@ def test_the_halves_of_a_reproduction_are_disjoint_ordered_and_complete() -> Non
         [full for part in half for full in stages if fnmatch.fnmatchcase(full, part.format("digits"))]
         for half in HALVES
     ]
-    of_runs = ("train", "refine", "evaluate", "analyse", "ablations")
+    of_runs = ("train", "refine", "evaluate", "analyse", "ablations", "budgets")
     assert sorted(itertools.chain(*halves)) == sorted(full for full, (name, _) in stages.items() if name in of_runs)
     # Every run that a stage starts from was made before it, by the same half.
     runs = {filled(STAGES[name], out, values) for name, values in stages.values() for out in outputs(name)}

@@ -32,7 +32,7 @@ sys.exit(int(os.environ["FAILS"] in targets) if os.environ["FAILS"] else 0)
 """
 PREPARE, REPORT = "prepare@digits", "report@digits"
 FIRST = "--single-item --glob *@digits-boostresnet-[!b]* *@digits-gradient-boosting* ablations@digits*"
-SECOND = "--single-item --glob *@digits-boostresnet-binary* *@digits-[!bg]*"
+SECOND = "--single-item --glob *@digits-boostresnet-binary* *@digits-[!bg]* budgets@digits*"
 
 
 def start(folder: Path, seconds: float, fails: str = "") -> subprocess.Popen[str]:

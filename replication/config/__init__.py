@@ -2,6 +2,7 @@
 
 from replication.config.reading import (
     experiment_from_dict,
+    load_budgets,
     load_defaults,
     load_experiment,
     load_lists,
@@ -70,6 +71,7 @@ __all__ = [
     "StockLibraryParams",
     "Variant",
     "experiment_from_dict",
+    "load_budgets",
     "load_defaults",
     "load_experiment",
     "load_lists",

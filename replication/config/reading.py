@@ -25,6 +25,7 @@ from replication.config.schema import (
     DATASETS,
     FROM_SCRATCH,
     METHODS,
+    MOST_BUDGET,
     REFINED,
     UNCHANGED,
     VARIED,
@@ -38,7 +39,7 @@ from replication.errors import ConfigError
 # What PyYAML lets through when a scalar does not have the form that its tag demands, as in `!!bool maybe`.
 _YAML_MISTAKES = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, RecursionError)
 
-_OF_ONE_STAGE = ("ablations", "ablations_of", "depth_of")
+_OF_ONE_STAGE = ("ablations", "ablations_of", "budgets", "budgets_of", "depth_of")
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, 60, 60
@@ -79,6 +80,30 @@ def load_variants(dataset: str, path: Path = Path("params.yaml")) -> tuple[Varia
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return tuple(variant for variant in variants if variant.experiment != default)
+
+
+def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[float, ...]:
+    """The budgets of `budgets.DATASET` other than the experiment's own, ascending; none where it has no list.
+
+    Raises:
+        ConfigError: as in `load_experiment`, or the list holds what is no budget, or one twice.
+    """
+    own = load_experiment(dataset, path).budget
+    lists = _mapping(_read(path)["budgets"], f"{path}: budgets")
+    for name, budgets in lists.items():
+        if name not in DATASETS:
+            raise ConfigError(f"{path}: unknown dataset {_shown(f'budgets.{name}')}; known are {', '.join(DATASETS)}")
+        wrong = f"{path}: budgets.{name} must be a list of different budgets, got {_shown(budgets)}"
+        if not isinstance(budgets, list):
+            raise ConfigError(wrong)
+        for budget in budgets:
+            if type(budget) not in (int, float) or not 0 < budget <= MOST_BUDGET:
+                raise ConfigError(
+                    f"{path}: budgets.{name}: {_shown(budget)} is no budget; use numbers above 0, at most {MOST_BUDGET}"
+                )
+        if len(set(budgets)) != len(budgets):
+            raise ConfigError(wrong)
+    return tuple(sorted(float(budget) for budget in lists.get(dataset, ()) if budget != own))
 
 
 def _variant(name: str, value: Any, values: Mapping[str, Any]) -> Variant:
@@ -152,7 +177,7 @@ def load_lists(path: Path = Path("params.yaml")) -> Lists:
             raise ConfigError(f"{path}: seeds: {_shown(seed)} is no seed; use whole numbers from 0 to {2**32 - 1}")
     if len(set(seeds)) != len(seeds):
         raise ConfigError(wrong)
-    for name in ("depth_of", "ablations_of"):
+    for name in ("depth_of", "ablations_of", "budgets_of"):
         _names(document[name], DATASETS, f"{path}: {name}")
     datasets = _names(document["datasets"], DATASETS, f"{path}: datasets")
     if not datasets:

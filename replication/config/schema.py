@@ -38,6 +38,7 @@ VARIED = ("augmentation", "model", "optimizer", "boostresnet", "gradient_boostin
 # Methods that can be trained under a variant: all that start from nothing, on all classes, under these sections.
 ABLATED = ("boostresnet", "e2e", "adaboost-mm", "gradient-boosting")
 _MOST_BLOCKS = 1000
+MOST_BUDGET = 100
 UNCHANGED = "default"  # how the experiment as it is is called among its variants
 
 
@@ -209,7 +210,7 @@ class Experiment:
     """Everything that determines the runs on one dataset, but for method and seed."""
 
     dataset: str = attrs.field(validator=_one_of(*DATASETS))
-    budget: float = attrs.field(validator=_between(0, 100, open_low=True))
+    budget: float = attrs.field(validator=_between(0, MOST_BUDGET, open_low=True))
     data: DataParams
     augmentation: AugmentationParams
     model: ModelParams

@@ -11,6 +11,7 @@ from replication.errors import ResultsError
 from replication.files import atomic_path
 from replication.report.ablations import latex_ablations, load_ablations
 from replication.report.analyses import load_analyses
+from replication.report.budgets import latex_budgets, load_budgets
 from replication.report.costs import TARGETS_OF, load_cost
 from replication.report.depth import load_depth
 from replication.report.figures import FIGURES, draw_figures
@@ -21,7 +22,7 @@ from replication.report.results import load_results
 from replication.report.tables import results_table, round_rows
 from replication.report.verdicts import latex_claims, load_verdicts
 
-_OPTIONAL = ("rounds.tex", "claims.tex", "cost.tex", "ablations.tex")
+_OPTIONAL = ("rounds.tex", "claims.tex", "cost.tex", "ablations.tex", "budgets.tex")
 
 
 def build_report(
@@ -40,10 +41,11 @@ def build_report(
     results, cost = load_results(dataset, results_root), load_cost(dataset, results_root)
     analyses, verdicts = load_analyses(results), load_verdicts(dataset, results_root)
     depth, ablations = load_depth(dataset, results_root), load_ablations(dataset, results_root)
+    budgets = load_budgets(results, results_root)
     folder, table = out_root / dataset, results_table(results, cost)
     texts = {
         "table.tex": latex_results(table),
-        "numbers.tex": latex_numbers(results, analyses, cost, verdicts, depth, ablations),
+        "numbers.tex": latex_numbers(results, analyses, cost, verdicts, depth, ablations, budgets),
     }
     seeds = len(results.of("boostresnet"))
     if seeds:
@@ -55,12 +57,14 @@ def build_report(
         texts["cost.tex"] = latex_targets(cost)
     if ablations:
         texts["ablations.tex"] = latex_ablations(ablations)
+    if budgets:
+        texts["budgets.tex"] = latex_budgets(budgets, cost)
     written = []
     for name, text in texts.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
         written.append(folder / name)
-    written += draw_figures(results, analyses, cost, depth, folder)
+    written += draw_figures(results, analyses, cost, depth, budgets, folder)
     # A figure of results that are no longer there must not slip into the article.
     for name in (*_OPTIONAL, *(f"{figure}.{suffix}" for figure in FIGURES for suffix in ("pdf", "png"))):
         if folder / name not in written:

@@ -67,8 +67,8 @@ def equal_operations_points(results: DatasetResults, cost: Cost | None) -> list[
     found = []
     for run in results.of("e2e"):
         boosted = results.seed("boostresnet", run.seed)
-        updates = _updates_worth(boosted, cost) if boosted and cost else None
-        point = None if updates is None else _between(run, updates)
+        made = operations(boosted, cost) if boosted and cost else ()
+        point = _between(run, int(made[-1])) if made else None
         if point is not None:
             found.append((run, point))
     return found
@@ -95,9 +95,9 @@ def _between(run: Run, gradient_updates: int) -> HistoryPoint | None:
     )
 
 
-def _updates_worth(boosted: Run, cost: Cost) -> int | None:
-    """How many end-to-end updates make as many operations as a BoostResNet run; None where the cost was measured on
-    another network or without counting.
+def operations(boosted: Run, cost: Cost) -> tuple[float, ...]:
+    """The floating-point operations of a BoostResNet run up to the end of each round, in end-to-end updates that make
+    as many; empty where the cost was measured on another network or without counting.
 
     Counted are its updates and, at the end of every round, what the next one needs: all training images go once through
     the new module and its classifier, on stored outputs, for gamma and for the outputs to store. A forward pass counts
@@ -105,16 +105,17 @@ def _updates_worth(boosted: Run, cost: Cost) -> int | None:
     """
     blocks = {block.module: block for block in cost.blocks}
     whole = cost.end_to_end_flops
-    if not whole or cost.reading != boosted.metrics.reading or not boosted.rounds:
-        return None
-    made = 0.0
+    if not whole or cost.reading != boosted.metrics.reading:
+        return ()
+    made, total = [], 0.0
     for entry in boosted.rounds:
         block = blocks.get(entry.module)
         update = _flops(boosted, block) if block else None
         if block is None or update is None or block.cached_flops is None:
-            return None
-        made += entry.gradient_updates * update + boosted.info.train_size / cost.batch_size * block.cached_flops / 3
-    return int(made / whole)
+            return ()
+        total += entry.gradient_updates * update + boosted.info.train_size / cost.batch_size * block.cached_flops / 3
+        made.append(total / whole)
+    return tuple(made)
 
 
 def _flops(boosted: Run, block: BlockCost) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from replication.report.ablations import Ablated, ablation_numbers
 from replication.report.analyses import Analysis
+from replication.report.budgets import Budgeted, budget_numbers
 from replication.report.claims import student_interval
 from replication.report.comparisons import behind, compared_at, equal_operations_points, equal_updates_points
 from replication.report.costs import Cost
@@ -83,10 +84,12 @@ def latex_numbers(
     verdicts: Sequence[Judged] = (),
     depth: Sequence[DepthRun] = (),
     ablations: Sequence[Ablated] = (),
+    budgets: Sequence[Budgeted] = (),
 ) -> str:
     r"""The file of `\setresult` lines of one dataset, sorted by name."""
     values = numbers(results, cost) | rounds_numbers(results) | analysis_numbers(analyses or {})
     values |= cost_numbers(cost) | verdict_numbers(verdicts) | depth_numbers(depth) | ablation_numbers(ablations)
+    values |= budget_numbers(budgets, cost)
     lines = ["% Made by `python -m replication report`; do not edit."]
     for name, text in sorted(values.items()):
         lines.append(rf"\setresult{{{results.dataset}/{name}}}{{{_escape(text)}}}%")

@@ -8,6 +8,7 @@ from pathlib import Path
 from replication.config import DATASETS
 from replication.errors import ResultsError
 from replication.files import atomic_path
+from replication.report.budgets import load_budgets, markdown_budgets
 from replication.report.costs import TARGETS_OF, load_cost
 from replication.report.render import ESSENTIAL, markdown_results, markdown_targets
 from replication.report.results import load_results
@@ -69,6 +70,14 @@ def _results(results_root: Path) -> list[ResultsTable]:
     return [results_table(load_results(name, results_root), load_cost(name, results_root)) for name in DATASETS]
 
 
+def _budgets(results_root: Path) -> str:
+    found = [
+        (load_budgets(load_results(name, results_root), results_root), load_cost(name, results_root))
+        for name in DATASETS
+    ]
+    return markdown_budgets(found)
+
+
 def _verdicts(results_root: Path) -> dict[str, tuple[Judged, ...]]:
     return {dataset: load_verdicts(dataset, results_root) for dataset in DATASETS}
 
@@ -79,5 +88,6 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "results-in-full": lambda root: markdown_results(_results(root)),
     "claims": lambda root: markdown_overview(_verdicts(root)),
     "claims-in-full": lambda root: markdown_claims(_verdicts(root), root="../"),
+    "budgets": _budgets,
     "targets": lambda root: markdown_targets(load_cost(TARGETS_OF, root)),
 }

@@ -11,7 +11,7 @@ from replication.config import METHODS
 from replication.report.build import build_all
 from replication.report.claims import write_claims
 from tests.report.synthetic import Plant, plant_run
-from tests.report.synthetic_more import plant_ablations, plant_cost, plant_depth, plant_full_analysis
+from tests.report.synthetic_more import plant_ablations, plant_budgets, plant_cost, plant_depth, plant_full_analysis
 
 
 @pytest.fixture
@@ -57,6 +57,7 @@ def _plant_everything(root: Path) -> Path:
         plant_cost(root, dataset)
     plant_depth(root)
     plant_ablations(root)
+    plant_budgets(root)
     for dataset in ("digits", "cifar10"):
         write_claims(dataset, root, root / dataset / "claims.json")
     return root

@@ -1,4 +1,4 @@
-"""Made-up analyses, cost measurement, depths and ablations, in the published formats. No result of anything."""
+"""Made-up analyses, cost, depths, ablations and budgets, in the published formats. No result of anything."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from replication.files import write_csv
+from tests.report.synthetic import plant_run
 
 TABLES: dict[str, tuple[str, ...]] = {
     "theory": ("block", "module", "train_error", "exponential_loss", "bound_product", "bound_telescoped",
@@ -203,6 +204,14 @@ def plant_depth(root: Path, dataset: str = "mnist") -> Path:
     path = root / dataset / "e2e/depth.csv"
     write_csv(path, columns, rows)
     return path
+
+
+def plant_budgets(root: Path, dataset: str = "digits", seeds: int = 3) -> None:
+    """Plant BoostResNet at half and at twice the length that `plant_run` gives it."""
+    for budget, per_block in (("0.01", 100), ("0.04", 400)):
+        for seed in range(seeds):
+            where = root / dataset / "budgets" / budget
+            plant_run(where, dataset, "boostresnet", seed, per_block=per_block, budget=float(budget))
 
 
 def plant_ablations(root: Path, dataset: str = "digits", seeds: int = 3) -> Path:

@@ -39,7 +39,7 @@ def test_mean_and_range_over_unequal_points() -> None:
 def test_the_same_results_give_the_same_bytes(shared_tree: Path, generated: Path, tmp_path: Path) -> None:
     again = build_report("digits", shared_tree, tmp_path)
     figures = {f"{name}.{kind}" for name in FIGURES if name != "accuracy-depth" for kind in ("pdf", "png")}
-    texts = {"table.tex", "numbers.tex", "rounds.tex", "claims.tex", "ablations.tex"}
+    texts = {"table.tex", "numbers.tex", "rounds.tex", "claims.tex", "ablations.tex", "budgets.tex"}
     assert {path.name for path in again} == texts | figures
     for path in again:
         assert path.read_bytes() == (generated / "digits" / path.name).read_bytes(), path.name

@@ -1,0 +1,94 @@
+"""BoostResNet under several budgets: accuracy against floating-point operations, and the edge block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from replication.report.budgets import Budgeted
+from replication.report.comparisons import operations
+from replication.report.costs import Cost
+from replication.report.figures.style import (
+    WIDE,
+    Curve,
+    caption,
+    depth_axis,
+    draw_mean,
+    handle,
+    known,
+    new,
+    percent_axis,
+)
+
+_LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": "#8FC1E3", "marker": "v"},
+    {"color": "#0072B2", "marker": "o"},
+    {"color": "#003A5C", "marker": "^"},
+    {"color": "0.2", "marker": "D"},
+)
+
+
+def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | None:
+    """Left, where operations were counted: held-out accuracy of BoostResNet after every round and of end to end,
+    against the operations behind it. Right: the edge against depth. Mean and range over seeds.
+    """
+    if not budgets:
+        return None
+    counted = cost is not None and all(operations(run, cost) for budgeted in budgets for run in budgeted.runs)
+    shown = {f"{budgeted.budget:g}": budgeted.runs for budgeted in budgets}
+    figure, axes = new(WIDE, caption(budgets[0].results, shown), columns=2 if counted else 1)
+    if counted and cost is not None:
+        _draw_accuracy(axes[0], budgets, cost)
+    for number, budgeted in enumerate(budgets):
+        edges = [
+            (np.array([float(entry.block) for entry in run.rounds]), _column(run.rounds, "edge"))
+            for run in budgeted.runs
+        ]
+        draw_mean(axes[-1], edges, "boostresnet", **_look(number))
+    depth_axis(axes[-1])
+    axes[-1].set_ylabel(r"edge $\tilde\gamma_{t+1}$")
+    lines = [
+        handle("boostresnet", f"BoostResNet,\nbudget {budgeted.budget:g}", **_look(number))
+        for number, budgeted in enumerate(budgets)
+    ]
+    if counted and budgets[0].results.of("e2e"):
+        lines.append(handle("e2e"))
+    figure.legend(handles=lines, loc="outside right center", handlelength=2.0)
+    return figure
+
+
+def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], cost: Cost) -> None:
+    results = budgets[0].results
+    runs = [run for budgeted in budgets for run in budgeted.runs]
+    held_out = "test" if any(point.test_accuracy is not None for run in runs for point in run.history) else "validation"
+    for number, budgeted in enumerate(budgets):
+        curves: list[Curve] = [
+            known(np.array(operations(run, cost)), _column(run.rounds, f"{held_out}_accuracy")) for run in budgeted.runs
+        ]
+        draw_mean(axes, curves, "boostresnet", **_look(number))
+    whole = [
+        known(
+            np.array([float(point.gradient_updates) for point in run.history]),
+            _column(run.history, f"{held_out}_accuracy"),
+        )
+        for run in results.of("e2e")
+    ]
+    draw_mean(axes, whole, "e2e")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("operations, in end-to-end updates")
+    axes.set_ylabel(f"{held_out} accuracy")
+    percent_axis(axes)
+
+
+def _column(rows: Sequence[Any], name: str) -> np.ndarray:
+    return np.array([np.nan if (value := getattr(row, name)) is None else value for row in rows], dtype=float)
+
+
+def _look(number: int) -> dict[str, Any]:
+    return _LOOKS[min(number, len(_LOOKS) - 1)]
