@@ -19,7 +19,7 @@ from replication.report.results import DatasetResults, Run, load_results
 _NONE, _SPACE = "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 HEADINGS = (
     "Budget", "Updates a block", "Updates", "Seeds", "Train", "Test", "Worth, end to end",
-    "Less end to end at as many operations", "gamma > 0", "Bound",
+    "Less end to end, test", "Less end to end, validation", "gamma > 0", "Cov. ≤ 0", "Bound",
 )  # fmt: skip
 
 
@@ -77,22 +77,22 @@ def updates_worth(budgeted: Budgeted, cost: Cost | None) -> list[int]:
     return [int(rounds[-1]) for rounds in made if rounds]
 
 
-def differences(budgeted: Budgeted, cost: Cost | None) -> list[float]:
-    """Test accuracy of BoostResNet less that of end to end at as many operations, both on the images behind the curves;
-    for the seeds whose end-to-end run lasted as long.
+def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test") -> list[float]:
+    """Accuracy of BoostResNet less that of end to end at as many operations, both on the images of `split` behind the
+    curves; for the seeds whose end-to-end run lasted as long.
     """
     points = equal_operations_points(budgeted.results, cost)
-    return [ours - theirs for ours, theirs in behind(budgeted.results, points)]
+    return [ours - theirs for ours, theirs in behind(budgeted.results, points, split)]
 
 
 def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
     """A tabular with a line per budget, and its note below."""
     names = [
         "Budget", r"Updates\newline a block", "Updates", "Seeds", "Train", "Test", r"Worth,\newline end to end",
-        "Less end to end at as many operations", r"$\gamma_t>0$", "Bound",
+        "Less end to end, test", "Less end to end, validation", r"$\gamma_t>0$", r"Cov.${}\le0$", "Bound",
     ]  # fmt: skip
     right, wrapped = r">{\raggedleft\arraybackslash}p{%s}", r">{\raggedright\arraybackslash}p{%s}"
-    columns = "r" + right % "14mm" + "rrrr" + right % "15mm" + wrapped % "30mm" + "rr"
+    columns = "r" + right % "13mm" + "rrrr" + right % "14mm" + 2 * (wrapped % "17mm") + "rrr"
     lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", " & ".join(names) + r" \\", r"\midrule"]
     lines += [" & ".join(map(latex_escape, _cells(budgeted, cost))) + r" \\" for budgeted in budgets]
     data = "official copy" if _official(budgets) else UNOFFICIAL
@@ -126,23 +126,26 @@ def _cells(budgeted: Budgeted, cost: Cost | None) -> tuple[str, ...]:
         percent(Estimate.of([run.metrics.train_accuracy for run in runs]), _NONE),
         percent(Estimate.of([run.metrics.test_accuracy for run in runs]), _NONE),
         counts(worth, _NONE),
-        difference_text(differences(budgeted, cost)) if worth else _NONE,
-        f"{counts([_positive(run) for run in runs], _NONE)} of {counts([len(run.rounds) for run in runs], _NONE)}",
+        *(difference_text(differences(budgeted, cost, split)) for split in ("test", "validation")),
+        counts([_positive(run) for run in runs], _NONE),
+        counts([_nonpositive(run) for run in runs], _NONE),
         significant(sum(entry.bound for entry in last) / len(last), _NONE),
     )
 
 
 def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
+    rounds = [len(run.rounds) for budgeted in budgets for run in budgeted.runs]
     sentences = [
         "BoostResNet, all else as in the experiment. Accuracy in per cent, mean ± standard deviation over seeds.",
-        "gamma > 0: rounds with a positive gamma, a seed. Bound: of the last round, mean.",
+        "gamma > 0: rounds with a positive gamma, and Cov. ≤ 0: with a covariance that is not positive, of "
+        f"{counts(rounds, _NONE)} in each seed's run. Bound: after the last round, mean.",
     ]
     if any(updates_worth(budgeted, cost) for budgeted in budgets):
         sentences.append(
             "Worth, end to end: so many end-to-end updates make as many floating-point operations, BoostResNet's "
-            "passes between its blocks counted in. Less end to end: test accuracy on the images behind the curves in "
-            "percentage points, paired by seed, with Student's 95 % interval; a dash where no end-to-end run was that "
-            "long."
+            "passes between its blocks counted in. Less end to end: accuracy minus that of end to end after as many "
+            "operations, on the images behind the curves, in percentage points, paired by seed, with Student's 95 % "
+            "interval; a dash where no end-to-end run was that long, or not evaluated that early."
         )
     if len(tuple(filter(None, map(_exact, budgets)))) == len(budgets):
         texts = [f"{budgeted.budget:g}: {percent(_exact(budgeted), _NONE)}" for budgeted in budgets]
@@ -164,6 +167,10 @@ def _official(budgets: Sequence[Budgeted]) -> bool:
 
 def _positive(run: Run) -> int:
     return sum(entry.gamma > 0 for entry in run.rounds)
+
+
+def _nonpositive(run: Run) -> int:
+    return sum(not entry.positive_covariance for entry in run.rounds if entry.covariance is not None)
 
 
 def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, str]:
@@ -191,16 +198,19 @@ def _numbers(budgeted: Budgeted, cost: Cost | None) -> dict[str, str]:
         "train": f"{percent(Estimate.of([run.metrics.train_accuracy for run in runs]), '')}{_SPACE}%",
         "test": f"{percent(Estimate.of([run.metrics.test_accuracy for run in runs]), '')}{_SPACE}%",
         "positive_gamma": counts([_positive(run) for run in runs], ""),
+        "nonpositive_covariance": counts([_nonpositive(run) for run in runs], ""),
         "rounds": counts([len(run.rounds) for run in runs], ""),
         "final_edge": fixed(sum(run.rounds[-1].edge for run in runs) / len(runs), "", 3),
         "bound": significant(sum(bounds) / len(bounds), ""),
         "informative_bounds": count(sum(entry.bound < 1 for run in runs for entry in run.rounds)),
     }
-    worth, gap = updates_worth(budgeted, cost), differences(budgeted, cost)
+    worth = updates_worth(budgeted, cost)
     if worth:
         values["worth"] = counts(worth, "")
-    if gap:
-        values["gap"] = difference_text(gap, f"{_SPACE}points")
+    for name, split in (("gap", "test"), ("gap/validation", "validation")):
+        found = differences(budgeted, cost, split)
+        if found:
+            values[name] = difference_text(found, f"{_SPACE}points")
     return values
 
 

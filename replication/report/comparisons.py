@@ -29,16 +29,19 @@ def equal_updates_points(results: DatasetResults) -> list[tuple[Run, HistoryPoin
     return pairs
 
 
-def behind(results: DatasetResults, pairs: list[tuple[Run, HistoryPoint]]) -> list[tuple[float, float]]:
-    """Test accuracy at the end of BoostResNet and at each of these points of end-to-end runs, seed by seed, both as the
-    curves have it: on the same images.
+def behind(
+    results: DatasetResults, pairs: list[tuple[Run, HistoryPoint]], split: str = "test"
+) -> list[tuple[float, float]]:
+    """Accuracy at the end of BoostResNet and at each of these points of end-to-end runs, seed by seed, both as the
+    curves have it: on the same images of `split`.
     """
     found = []
     for run, point in pairs:
         boosted = results.seed("boostresnet", run.seed)
         end = point_at(boosted, boosted.metrics.gradient_updates) if boosted else None
-        if end is not None and end.test_accuracy is not None and point.test_accuracy is not None:
-            found.append((end.test_accuracy, point.test_accuracy))
+        ours, theirs = (getattr(one, f"{split}_accuracy", None) for one in (end, point))
+        if ours is not None and theirs is not None:
+            found.append((ours, theirs))
     return found
 
 

@@ -30,6 +30,7 @@ _LATEX_SPECIAL = {
     "·": r"\ensuremath{\cdot}",
     "\N{MULTIPLICATION SIGN}": r"\ensuremath{\times}",
     "∞": r"\ensuremath{\infty}",
+    "≤": r"\ensuremath{\le}",
     "\N{EN DASH}": "--",
     "\N{RIGHT SINGLE QUOTATION MARK}": "'",
 }
