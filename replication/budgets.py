@@ -32,7 +32,8 @@ def measure_budgets(
     """Write `results_root`/DATASET/budgets/BUDGET/DATASET/boostresnet/seedN for every budget and seed.
 
     The runs are kept in `scratch`, so that an interrupted call goes on; those of other parameters, data or code are not
-    taken for them. What the folder has of budgets that are no longer asked for is removed when all others are there.
+    taken for them. What was published before is replaced when all runs are there (under DVC, which removes what a stage
+    shall make anew, it is gone before).
 
     Returns:
         The published folders, budget by budget.
@@ -42,16 +43,17 @@ def measure_budgets(
         ResultsError: a run in `scratch` is damaged.
     """
     folder = results_root / data.name / "budgets"
-    written = []
+    runs = []
     for budget in budgets:
         other = attrs.evolve(experiment, budget=budget)
         for seed in seeds:
-            root = scratch_run(other, data, METHOD, seed, scratch / f"{budget:g}")
-            evaluate(other, data, METHOD, seed, root, folder / f"{budget:g}")
-            written.append(run_folder(folder / f"{budget:g}", data.name, METHOD, seed))
-    folder.mkdir(parents=True, exist_ok=True)  # the stage's output, also of an empty list
-    kept = {path for run in written for path in (run, *run.parents)}
-    for stale in [path for pattern in ("*", f"*/{data.name}/{METHOD}/*") for path in folder.glob(pattern)]:
-        if stale not in kept and stale.is_dir():
-            shutil.rmtree(stale)
+            runs.append((other, seed, scratch_run(other, data, METHOD, seed, scratch / f"{budget:g}")))
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)  # the stage's output, also of an empty list
+    written = []
+    for other, seed, root in runs:
+        published = folder / f"{other.budget:g}"
+        evaluate(other, data, METHOD, seed, root, published)
+        written.append(run_folder(published, data.name, METHOD, seed))
     return written

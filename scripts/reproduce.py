@@ -4,10 +4,10 @@
 
 DVC works on one stage at a time, and a process on tiny images fills one core. The halves share nothing but what they
 read: one has BoostResNet and gradient boosting with all that starts from their runs, the refinement and the ablations;
-the other has the rest. Each is told its stages and looks at no other (--single-item): DVC locks what a stage writes
-even to see that it has not changed, and so would refuse to look at `prepare` while the other half reads the prepared
-data. What measures time runs before or after them, alone. A second call in the same folder is told so at once: the two
-would take stages out of each other's hands, and which of them fails would be luck.
+the other has the rest, longer blocks among it. Each is told its stages and looks at no other (--single-item): DVC locks
+what a stage writes even to see that it has not changed, and so would refuse to look at `prepare` while the other half
+reads the prepared data. What measures time runs before or after them, alone. A second call in the same folder is told
+so at once: the two would take stages out of each other's hands, and which of them fails would be luck.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from replication.config import load_experiment  # noqa: E402
 from replication.errors import ReplicationError  # noqa: E402
 from replication.lock import exclusive  # noqa: E402
 
-# A pattern that fits no stage is none to DVC: not every dataset has ablations.
+# A pattern that fits no stage is none to DVC: not every dataset has ablations or other budgets.
 HALVES = (
     ("*@{}-boostresnet-[!b]*", "*@{}-gradient-boosting*", "ablations@{}*"),
     ("*@{}-boostresnet-binary*", "*@{}-[!bg]*", "budgets@{}*"),

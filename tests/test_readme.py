@@ -364,6 +364,19 @@ def test_results_are_compared_by_machine(tmp_path: Path) -> None:
     assert compare_results.compare(tmp_path / "nothing", expected)[0] == [f"no results in {tmp_path / 'nothing'}"]
 
 
+def test_results_under_other_budgets_are_compared_apart(tmp_path: Path) -> None:
+    for name, longer in (("expected", 0.95), ("same", 0.95), ("changed", 0.96)):
+        publish(tmp_path / name, 0.9)
+        publish(tmp_path / name / "budgets/1/digits", longer)
+    assert compare_results.compare(tmp_path / "expected", tmp_path / "same")[0] == []
+    differences, _ = compare_results.compare(tmp_path / "expected", tmp_path / "changed")
+    assert len(differences) == 6 and all(line.startswith("budgets/1/digits/e2e/seed") for line in differences)
+    publish(tmp_path / "elsewhere", 0.9, cpu="B")
+    publish(tmp_path / "elsewhere/budgets/1/digits", 0.96, cpu="B")
+    differences, _ = compare_results.compare(tmp_path / "expected", tmp_path / "elsewhere")
+    assert len(differences) == 3 and all(line.startswith("budgets/1/digits/e2e: mean") for line in differences)
+
+
 def test_results_are_compared_with_the_last_commit(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     actual = publish(tmp_path / "results/digits", 0.9)

@@ -101,9 +101,9 @@ def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[float,
                 raise ConfigError(
                     f"{path}: budgets.{name}: {_shown(budget)} is no budget; use numbers above 0, at most {MOST_BUDGET}"
                 )
-        if len(set(budgets)) != len(budgets):
+        if len({f"{budget:g}" for budget in budgets}) != len(budgets):  # as folders are named
             raise ConfigError(wrong)
-    return tuple(sorted(float(budget) for budget in lists.get(dataset, ()) if budget != own))
+    return tuple(sorted(float(budget) for budget in lists.get(dataset, ()) if f"{budget:g}" != f"{own:g}"))
 
 
 def _variant(name: str, value: Any, values: Mapping[str, Any]) -> Variant:
@@ -179,6 +179,9 @@ def load_lists(path: Path = Path("params.yaml")) -> Lists:
         raise ConfigError(wrong)
     for name in ("depth_of", "ablations_of", "budgets_of"):
         _names(document[name], DATASETS, f"{path}: {name}")
+    for name in document["budgets_of"]:
+        if name not in _mapping(document["budgets"], f"{path}: budgets"):
+            raise ConfigError(f"{path}: budgets_of names {name}, which has no list in budgets; add one, or take it out")
     datasets = _names(document["datasets"], DATASETS, f"{path}: datasets")
     if not datasets:
         raise ConfigError(f"{path}: datasets is empty; name at least one of {', '.join(DATASETS)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -12,22 +11,27 @@ from replication.errors import ResultsError
 from replication.report.ablations import difference_text
 from replication.report.comparisons import behind, equal_operations_points, operations
 from replication.report.costs import Cost
-from replication.report.formats import Estimate, count, counts, fixed, latex_escape, percent, significant
+from replication.report.formats import Estimate, counts, latex_escape, percent, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
-from replication.report.results import DatasetResults, Run, load_results
+from replication.report.results import DatasetResults, Run, check_alike, load_results
 
-_NONE, _SPACE = "\N{EN DASH}", "\N{NO-BREAK SPACE}"
+_NONE = "\N{EN DASH}"
 HEADINGS = (
-    "Budget", "Updates a block", "Updates", "Seeds", "Train", "Test", "Worth, end to end",
-    "Less end to end, test", "Less end to end, validation", "gamma > 0", "Cov. ≤ 0", "Bound",
+    "Budget", "Updates a block", "Updates", "Seeds", "Train", "Test", "In end-to-end updates", "Minus end to end, test",
+    "Minus end to end, validation", "gamma > 0", "Cov. ≤ 0", "Bound",
 )  # fmt: skip
 
 
 @attrs.frozen
 class Budgeted:
-    """BoostResNet's runs under one budget, and with them the end-to-end runs of the dataset, whatever their budget."""
+    """BoostResNet's runs under one budget, and with them the end-to-end runs of the dataset, whatever their budget.
+
+    Attributes:
+        own: whether it is the budget of the dataset's other methods.
+    """
 
     budget: float
+    own: bool
     results: DatasetResults
 
     @property
@@ -37,38 +41,31 @@ class Budgeted:
 
 
 def load_budgets(results: DatasetResults, results_root: Path = Path("results")) -> tuple[Budgeted, ...]:
-    """What was run under other budgets, and the dataset's own BoostResNet runs among it, ascending; none where nothing
-    was run under other budgets.
+    """What was run under other budgets, with the dataset's own BoostResNet runs among it, ascending; none where there
+    are no two budgets.
 
     Raises:
-        ResultsError: a run is damaged, was published under another budget's name, or was made from other data.
+        ResultsError: a run is damaged, is in another budget's folder, or differs in more than budget and seed.
     """
-    folder = results_root / results.dataset / "budgets"
-    found = [load_results(results.dataset, path) for path in sorted(folder.glob("*")) if path.is_dir()]
-    runs_by_budget: dict[float, tuple[Run, ...]] = {}
-    for runs in (one.of("boostresnet") for one in found):
+    dataset, own = results.dataset, results.of("boostresnet")
+    again = f"python -m replication budgets {dataset}"
+    by_budget: dict[float, tuple[Run, ...]] = {}
+    for folder in sorted((results_root / dataset / "budgets").glob("*")):
+        runs = load_results(dataset, folder, again).of("boostresnet")
         for run in runs:
-            _check(run, results)
+            if f"{run.metrics.budget:g}" != folder.name:
+                raise ResultsError(f"{run.path} was trained under budget {run.metrics.budget:g}; run again: {again}")
         if runs:
-            runs_by_budget[runs[0].metrics.budget] = runs
-    if not runs_by_budget:
+            by_budget[runs[0].metrics.budget] = runs
+    if own:
+        by_budget[own[0].metrics.budget] = own
+    if len(by_budget) < 2:
         return ()
-    if own := results.of("boostresnet"):
-        runs_by_budget[own[0].metrics.budget] = own
+    check_alike([runs[0] for runs in (own, *by_budget.values()) if runs], but="budget")
     return tuple(
-        Budgeted(budget, DatasetResults(results.dataset, {"boostresnet": runs, "e2e": results.of("e2e")}))
-        for budget, runs in sorted(runs_by_budget.items())
+        Budgeted(budget, runs is own, DatasetResults(dataset, {"boostresnet": runs, "e2e": results.of("e2e")}))
+        for budget, runs in sorted(by_budget.items())
     )
-
-
-def _check(run: Run, results: DatasetResults) -> None:
-    name = run.path.parents[2].name
-    again = f"python -m replication budgets {run.dataset}"
-    if f"{run.metrics.budget:g}" != name:
-        raise ResultsError(f"{run.path} was trained under budget {run.metrics.budget:g}, not {name}; {again}")
-    other = next((one for one in results.all if one.info.content_hash != run.info.content_hash), None)
-    if other is not None:
-        raise ResultsError(f"{run.path} was trained on other data than {other.path}; {again}")
 
 
 def updates_worth(budgeted: Budgeted, cost: Cost | None) -> list[int]:
@@ -79,7 +76,7 @@ def updates_worth(budgeted: Budgeted, cost: Cost | None) -> list[int]:
 
 def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test") -> list[float]:
     """Accuracy of BoostResNet less that of end to end at as many operations, both on the images of `split` behind the
-    curves; for the seeds whose end-to-end run lasted as long.
+    curves; for the seeds whose end-to-end run was evaluated before and after.
     """
     points = equal_operations_points(budgeted.results, cost)
     return [ours - theirs for ours, theirs in behind(budgeted.results, points, split)]
@@ -88,17 +85,17 @@ def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test") -> l
 def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
     """A tabular with a line per budget, and its note below."""
     names = [
-        "Budget", r"Updates\newline a block", "Updates", "Seeds", "Train", "Test", r"Worth,\newline end to end",
-        "Less end to end, test", "Less end to end, validation", r"$\gamma_t>0$", r"Cov.${}\le0$", "Bound",
+        "Budget", r"Updates\newline a block", "Updates", "Seeds", "Train", "Test", r"In end-to-end\newline updates",
+        "Minus end to end, test", "Minus end to end, validation", r"$\gamma_t>0$", r"Cov.${}\le0$", "Bound",
     ]  # fmt: skip
     right, wrapped = r">{\raggedleft\arraybackslash}p{%s}", r">{\raggedright\arraybackslash}p{%s}"
-    columns = "r" + right % "13mm" + "rrrr" + right % "14mm" + 2 * (wrapped % "17mm") + "rrr"
+    columns = "r" + right % "12mm" + "rr" + 2 * (wrapped % "10mm") + right % "14mm" + 2 * (wrapped % "17mm") + "rrr"
     lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", " & ".join(names) + r" \\", r"\midrule"]
     lines += [" & ".join(map(latex_escape, _cells(budgeted, cost))) + r" \\" for budgeted in budgets]
     data = "official copy" if _official(budgets) else UNOFFICIAL
     note = latex_escape(" ".join([*_notes(budgets, cost), f"Data: {data}."]))
     below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {note}\end{{minipage}}"
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", below, ""])
+    return "\n".join([r"\setlength{\tabcolsep}{3pt}", *lines, r"\bottomrule", r"\end{tabular}", below, ""])
 
 
 def markdown_budgets(tables: Sequence[tuple[Sequence[Budgeted], Cost | None]]) -> str:
@@ -117,7 +114,7 @@ def markdown_budgets(tables: Sequence[tuple[Sequence[Budgeted], Cost | None]]) -
 
 def _cells(budgeted: Budgeted, cost: Cost | None) -> tuple[str, ...]:
     runs, last = budgeted.runs, [run.rounds[-1] for run in budgeted.runs]
-    worth = updates_worth(budgeted, cost)
+    of = f" of {counts([len(run.rounds) for run in runs], _NONE)}"
     return (
         f"{budgeted.budget:g}",
         counts([entry.gradient_updates for run in runs for entry in run.rounds], _NONE),
@@ -125,94 +122,44 @@ def _cells(budgeted: Budgeted, cost: Cost | None) -> tuple[str, ...]:
         str(len(runs)),
         percent(Estimate.of([run.metrics.train_accuracy for run in runs]), _NONE),
         percent(Estimate.of([run.metrics.test_accuracy for run in runs]), _NONE),
-        counts(worth, _NONE),
+        counts(updates_worth(budgeted, cost), _NONE),
         *(difference_text(differences(budgeted, cost, split)) for split in ("test", "validation")),
-        counts([_positive(run) for run in runs], _NONE),
-        counts([_nonpositive(run) for run in runs], _NONE),
+        counts([sum(entry.gamma > 0 for entry in run.rounds) for run in runs], _NONE) + of,
+        counts([sum(not entry.positive_covariance for entry in run.rounds) for run in runs], _NONE) + of,
         significant(sum(entry.bound for entry in last) / len(last), _NONE),
     )
 
 
 def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
-    rounds = [len(run.rounds) for budgeted in budgets for run in budgeted.runs]
+    name = DATASET_LABELS[budgets[0].results.dataset]
     sentences = [
-        "BoostResNet, all else as in the experiment. Accuracy in per cent, mean ± standard deviation over seeds.",
-        "gamma > 0: rounds with a positive gamma, and Cov. ≤ 0: with a covariance that is not positive, of "
-        f"{counts(rounds, _NONE)} in each seed's run. Bound: after the last round, mean.",
+        "BoostResNet, all but the budget as in the other tables. Accuracy in per cent, mean ± standard deviation.",
+        "gamma > 0, Cov. ≤ 0: rounds with a positive gamma, and with a covariance that is not positive by more than "
+        "rounding. Bound: of Theorem 4.2, after the last round, mean.",
     ]
+    sentences += [f"{name}: all other methods were run under budget {one.budget:g}." for one in budgets if one.own]
     if any(updates_worth(budgeted, cost) for budgeted in budgets):
         sentences.append(
-            "Worth, end to end: so many end-to-end updates make as many floating-point operations, BoostResNet's "
-            "passes between its blocks counted in. Less end to end: accuracy minus that of end to end after as many "
+            "In end-to-end updates: so many of those make as many floating-point operations, BoostResNet's passes "
+            "between its blocks counted in. Minus end to end: accuracy less that of end to end after as many "
             "operations, on the images behind the curves, in percentage points, paired by seed, with Student's 95 % "
-            "interval; a dash where no end-to-end run was that long, or not evaluated that early."
+            "interval of the mean; a dash where the curve of end to end does not reach that far, or begins later."
         )
-    if len(tuple(filter(None, map(_exact, budgets)))) == len(budgets):
-        texts = [f"{budgeted.budget:g}: {percent(_exact(budgeted), _NONE)}" for budgeted in budgets]
-        name = DATASET_LABELS[budgets[0].results.dataset]
+    exact = [_exact(budgeted) for budgeted in budgets]
+    if all(exact):
+        texts = [f"{one.budget:g}: {percent(value, _NONE)}" for one, value in zip(budgets, exact, strict=True)]
         sentences.append(
-            f"{name}, test accuracy on the images known to be the official ones, by budget: {'; '.join(texts)}."
+            f"{name}: of the test images only some are known to be the official ones (the validation images all are). "
+            f"Test accuracy on these, by budget: {'; '.join(texts)}."
         )
     return sentences
 
 
 def _exact(budgeted: Budgeted) -> Estimate | None:
     values = [run.metrics.exact_test_accuracy for run in budgeted.runs]
-    return Estimate.of([value for value in values if value is not None])
+    known = [value for value in values if value is not None]
+    return Estimate.of(known) if len(known) == len(values) else None
 
 
 def _official(budgets: Sequence[Budgeted]) -> bool:
-    return all(run.metrics.official_data for budgeted in budgets for run in budgeted.runs)
-
-
-def _positive(run: Run) -> int:
-    return sum(entry.gamma > 0 for entry in run.rounds)
-
-
-def _nonpositive(run: Run) -> int:
-    return sum(not entry.positive_covariance for entry in run.rounds if entry.covariance is not None)
-
-
-def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, str]:
-    """`budgets/first/…` and so on for the article's prose: the shortest, the longest, and the longest that end to end
-    can be held against (`compared`).
-    """
-    if not budgets:
-        return {}
-    values = {"budgets/list": ", ".join(f"{budgeted.budget:g}" for budgeted in budgets)}
-    compared = [budgeted for budgeted in budgets if differences(budgeted, cost)]
-    for name, chosen in (("first", budgets[:1]), ("last", budgets[-1:]), ("compared", compared[-1:])):
-        for budgeted in chosen:
-            values |= {f"budgets/{name}/{key}": text for key, text in _numbers(budgeted, cost).items()}
-    gains = [f"{100 * (_mean_test(later) - _mean_test(earlier)):.1f}" for earlier, later in pairwise(budgets)]
-    return values | {"budgets/gains": " and ".join(gains)}
-
-
-def _numbers(budgeted: Budgeted, cost: Cost | None) -> dict[str, str]:
-    runs = budgeted.runs
-    bounds = [run.rounds[-1].bound for run in runs]
-    values = {
-        "budget": f"{budgeted.budget:g}",
-        "updates_per_block": counts([entry.gradient_updates for run in runs for entry in run.rounds], ""),
-        "updates": counts([run.metrics.gradient_updates for run in runs], ""),
-        "train": f"{percent(Estimate.of([run.metrics.train_accuracy for run in runs]), '')}{_SPACE}%",
-        "test": f"{percent(Estimate.of([run.metrics.test_accuracy for run in runs]), '')}{_SPACE}%",
-        "positive_gamma": counts([_positive(run) for run in runs], ""),
-        "nonpositive_covariance": counts([_nonpositive(run) for run in runs], ""),
-        "rounds": counts([len(run.rounds) for run in runs], ""),
-        "final_edge": fixed(sum(run.rounds[-1].edge for run in runs) / len(runs), "", 3),
-        "bound": significant(sum(bounds) / len(bounds), ""),
-        "informative_bounds": count(sum(entry.bound < 1 for run in runs for entry in run.rounds)),
-    }
-    worth = updates_worth(budgeted, cost)
-    if worth:
-        values["worth"] = counts(worth, "")
-    for name, split in (("gap", "test"), ("gap/validation", "validation")):
-        found = differences(budgeted, cost, split)
-        if found:
-            values[name] = difference_text(found, f"{_SPACE}points")
-    return values
-
-
-def _mean_test(budgeted: Budgeted) -> float:
-    return sum(run.metrics.test_accuracy for run in budgeted.runs) / len(budgeted.runs)
+    return all(budgeted.results.official for budgeted in budgets)

@@ -39,7 +39,9 @@ def behind(
     for run, point in pairs:
         boosted = results.seed("boostresnet", run.seed)
         end = point_at(boosted, boosted.metrics.gradient_updates) if boosted else None
-        ours, theirs = (getattr(one, f"{split}_accuracy", None) for one in (end, point))
+        if end is None:
+            continue
+        ours, theirs = (getattr(one, f"{split}_accuracy") for one in (end, point))
         if ours is not None and theirs is not None:
             found.append((ours, theirs))
     return found

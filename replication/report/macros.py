@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from replication.report.ablations import Ablated, ablation_numbers
+from replication.report.ablations import Ablated, ablation_numbers, difference_text
 from replication.report.analyses import Analysis
-from replication.report.budgets import Budgeted, budget_numbers
+from replication.report.budgets import Budgeted, differences, updates_worth
 from replication.report.claims import student_interval
 from replication.report.comparisons import behind, compared_at, equal_operations_points, equal_updates_points
 from replication.report.costs import Cost
@@ -23,6 +23,7 @@ from replication.report.formats import (
     duration,
     fixed,
     latex_escape,
+    points_text,
     quantity,
     signed,
     significant,
@@ -99,15 +100,6 @@ def latex_numbers(
 def _escape(text: str) -> str:
     """Escape, with no-break spaces as thin unbreakable ones."""
     return r"\,".join(latex_escape(part) for part in text.split("\N{NO-BREAK SPACE}"))
-
-
-def points_text(estimate: Estimate | None) -> str | None:
-    """Accuracy for prose: '97.35 ± 0.12 %', or '97.35 % (1 seed)'."""
-    if estimate is None:
-        return None
-    if estimate.std is None:
-        return f"{100 * estimate.mean:.2f}\N{NO-BREAK SPACE}% (1 seed)"
-    return f"{100 * estimate.mean:.2f} ± {100 * estimate.std:.2f}\N{NO-BREAK SPACE}%"
 
 
 def _row_numbers(row: ResultRow) -> Numbers:
@@ -227,6 +219,32 @@ def _gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
     if on_curves["equal_updates"]:
         texts[f"{E2E_AT_EQUAL_UPDATES}/after"] = compared_at(results)
     return texts
+
+
+def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> Numbers:
+    """`budgets/first/…` and `budgets/last/…`: the shortest blocks and the longest; `budgets/compared/…`: the longest
+    whose number of operations end to end was evaluated at, if those are longer than the experiment's own.
+    """
+    values: Numbers = {}
+    for name, budgeted in zip(("first", "last"), (*budgets[:1], *budgets[-1:]), strict=False):
+        runs = budgeted.runs
+        texts = _theory(runs) | {
+            "budget": f"{budgeted.budget:g}",
+            "updates_per_block": counts([entry.gradient_updates for run in runs for entry in run.rounds], ""),
+            "train": points_text(Estimate.of([run.metrics.train_accuracy for run in runs])) or "",
+            "test": points_text(Estimate.of([run.metrics.test_accuracy for run in runs])) or "",
+        }
+        values |= {f"budgets/{name}/{key}": text for key, text in texts.items()}
+    compared = [budgeted for budgeted in budgets if differences(budgeted, cost)]
+    if compared and not compared[-1].own:
+        longest = compared[-1]
+        values["budgets/compared/budget"] = f"{longest.budget:g}"
+        values["budgets/compared/worth"] = counts(updates_worth(longest, cost), "")
+        for split in ("test", "validation"):
+            found = differences(longest, cost, split)
+            values[f"budgets/compared/{split}"] = difference_text(found, "\N{NO-BREAK SPACE}points")
+            values[f"budgets/compared/{split}/words"] = _lead(found)
+    return values
 
 
 def _differences(results: DatasetResults, first: str, second: str) -> list[float]:

@@ -102,8 +102,11 @@ def budgets_of(runs: Sequence[Run]) -> tuple[float, ...]:
     return tuple(sorted({run.metrics.budget for run in runs if run.method != STOCK_LIBRARY}))
 
 
-def load_results(dataset: str, results_root: Path = Path("results")) -> DatasetResults:
+def load_results(dataset: str, results_root: Path = Path("results"), again: str = "") -> DatasetResults:
     """Every published run of `dataset`; what is not there is left out.
+
+    Args:
+        again: the command that publishes damaged runs anew, for the error; by default each run's `evaluate`.
 
     Raises:
         ResultsError: a run is incomplete or malformed, or the seeds of one method were not trained alike.
@@ -111,18 +114,19 @@ def load_results(dataset: str, results_root: Path = Path("results")) -> DatasetR
     runs = {}
     for method in METHOD_STYLES:
         folder = results_root / dataset / method
-        found = tuple(load_run(folder / f"seed{seed}", dataset, method, seed) for seed in _seeds(folder))
+        found = tuple(load_run(folder / f"seed{seed}", dataset, method, seed, again) for seed in _seeds(folder))
         if found:
-            _check_alike(found)
+            check_alike(found)
             runs[method] = found
     return DatasetResults(dataset, runs)
 
 
-def load_run(path: Path, dataset: str, method: str, seed: int) -> Run:
+def load_run(path: Path, dataset: str, method: str, seed: int, again: str = "") -> Run:
     """One published run from its folder, checked to be the run that the folder's name promises."""
+    mend = f"publish it again: {again or f'python -m replication evaluate {dataset} {method} --seed {seed}'}"
     for name in FILES:
         if not (path / name).is_file():
-            raise ResultsError(f"{path / name} is missing; {_mend(dataset, method, seed)}")
+            raise ResultsError(f"{path / name} is missing; {mend}")
     try:
         metrics, run = read_object(path / "metrics.json"), read_object(path / "run.json")
         for fields in (metrics, run):
@@ -143,11 +147,7 @@ def load_run(path: Path, dataset: str, method: str, seed: int) -> Run:
             path, dataset, method, seed, read_metrics(metrics), history, rounds, learners, timing, read_info(run)
         )
     except ResultsError as error:
-        raise ResultsError(f"{error}; {_mend(dataset, method, seed)}") from None
-
-
-def _mend(dataset: str, method: str, seed: int) -> str:
-    return f"publish it again: python -m replication evaluate {dataset} {method} --seed {seed}"
+        raise ResultsError(f"{error}; {mend}") from None
 
 
 def _seeds(folder: Path) -> list[int]:
@@ -163,8 +163,12 @@ def _check_rising(path: Path, updates: list[int]) -> None:
         raise ResultsError(f"{path}: gradient_updates must not fall from row to row")
 
 
-def _check_alike(runs: Sequence[Run]) -> None:
-    """A mean over seeds is one only if nothing but the seed differed (and where it ran)."""
+def check_alike(runs: Sequence[Run], but: str = "") -> None:
+    """A mean over seeds is one only if nothing but the seed differed (and where it ran, and the setting `but`).
+
+    Raises:
+        ResultsError: naming the setting.
+    """
     first = runs[0]
     for other in runs[1:]:
         pairs = {"data.content_hash": (first.info.content_hash, other.info.content_hash)}
@@ -173,6 +177,7 @@ def _check_alike(runs: Sequence[Run]) -> None:
         for key in sorted(pairs):
             ours_value, theirs_value = pairs[key]
             matters = key in _PRECISIONS or not key.startswith(_CHANGE_NO_RUN)
+            matters = matters and key != f"config.{but}"
             if ours_value != theirs_value and matters:
                 raise ResultsError(
                     f"{other.path / 'run.json'}: {key} is {theirs_value!r:.40} but seed {first.seed} has "

@@ -39,9 +39,12 @@ def plant_run(
     official: bool = True,
     final_test: float | None = None,
     early: bool = False,
+    kind: str = "",
 ) -> Path:
-    """Write one synthetic run; `early` lets some blocks end before their limit, differently for each seed."""
-    noise = random.Random(f"{dataset}{method}{seed}")
+    """Write one synthetic run; `early` lets some blocks end before their limit, differently for each seed, and another
+    `kind` has other noise.
+    """
+    noise = random.Random(f"{dataset}{method}{seed}{kind}")
     folder = root / dataset / method / f"seed{seed}"
     folder.mkdir(parents=True)
     boosted = (blocks + 1) * per_block - (seed * 30 * early)

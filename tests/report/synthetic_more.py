@@ -211,7 +211,7 @@ def plant_budgets(root: Path, dataset: str = "digits", seeds: int = 3) -> None:
     for budget, per_block in (("0.01", 100), ("0.04", 400)):
         for seed in range(seeds):
             where = root / dataset / "budgets" / budget
-            plant_run(where, dataset, "boostresnet", seed, per_block=per_block, budget=float(budget))
+            plant_run(where, dataset, "boostresnet", seed, per_block=per_block, budget=float(budget), kind=budget)
 
 
 def plant_ablations(root: Path, dataset: str = "digits", seeds: int = 3) -> Path:

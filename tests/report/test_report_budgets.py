@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import shutil
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from replication.errors import ResultsError
+from replication.report.ablations import difference_text
 from replication.report.budgets import (
-    budget_numbers,
+    Budgeted,
     differences,
     latex_budgets,
     load_budgets,
@@ -19,6 +21,8 @@ from replication.report.budgets import (
 )
 from replication.report.costs import load_cost
 from replication.report.figures.budgets import budgets_figure
+from replication.report.formats import Estimate, percent, significant
+from replication.report.macros import budget_numbers
 from replication.report.results import load_results
 from tests.report.synthetic import edit_json, plant_run
 from tests.report.synthetic_more import plant_budgets, plant_cost
@@ -35,26 +39,39 @@ def planted(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def load(root: Path) -> tuple[Budgeted, ...]:
+    return load_budgets(load_results("digits", root), root)
+
+
 def test_the_experiments_own_runs_stand_among_the_others(planted: Path) -> None:
-    budgets = load_budgets(load_results("digits", planted), planted)
-    assert [budgeted.budget for budgeted in budgets] == [0.01, 0.02, 0.04]
+    budgets = load(planted)
+    assert [(budgeted.budget, budgeted.own) for budgeted in budgets] == [(0.01, False), (0.02, True), (0.04, False)]
     assert [budgeted.runs[0].metrics.gradient_updates for budgeted in budgets] == [700, 1400, 2800]
     assert all(len(budgeted.results.of("e2e")) == 3 for budgeted in budgets)
     assert load_budgets(load_results("svhn", planted), planted) == ()
-    shutil.rmtree(planted / "digits/budgets")
-    assert load_budgets(load_results("digits", planted), planted) == (), "one budget is nothing to compare"
+
+
+def test_one_budget_is_nothing_to_compare(planted: Path) -> None:
+    shutil.rmtree(planted / "digits/budgets/0.01")
+    shutil.rmtree(planted / "digits/boostresnet")
+    assert load(planted) == ()
+    # Published under another budget, and since then the experiment's own.
+    for seed in range(3):
+        plant_run(planted, "digits", "boostresnet", seed, per_block=400, budget=0.04)
+    assert load(planted) == ()
 
 
 def test_what_is_held_against_end_to_end(planted: Path) -> None:
     """An update takes a tenth of the operations of one end to end, and 7 rounds with a pass of 1,293 images each
     7 * 12.93 / 30 more: 73, 143 and 283 updates. The first lies before end to end's first point, at 100.
     """
-    results, cost = load_results("digits", planted), load_cost("digits", planted)
-    budgets = load_budgets(results, planted)
+    results, cost, budgets = load_results("digits", planted), load_cost("digits", planted), load(planted)
     assert [set(updates_worth(budgeted, cost)) for budgeted in budgets] == [{73}, {143}, {283}]
     assert differences(budgets[0], cost) == []
     for split in ("test", "validation"):
-        for seed, difference in enumerate(differences(budgets[2], cost, split)):
+        found = differences(budgets[2], cost, split)
+        assert len(found) == 3
+        for seed, difference in enumerate(found):
             run = results.seed("e2e", seed)
             assert run is not None
             at = {point.gradient_updates: getattr(point, f"{split}_accuracy") for point in run.history}
@@ -64,42 +81,56 @@ def test_what_is_held_against_end_to_end(planted: Path) -> None:
 
 
 def test_numbers_for_the_prose(planted: Path) -> None:
-    results, cost = load_results("digits", planted), load_cost("digits", planted)
-    numbers = budget_numbers(load_budgets(results, planted), cost)
-    assert numbers["budgets/list"] == "0.01, 0.02, 0.04"
+    cost, budgets = load_cost("digits", planted), load(planted)
+    numbers = budget_numbers(budgets, cost)
     assert (numbers["budgets/first/updates_per_block"], numbers["budgets/last/updates_per_block"]) == ("100", "400")
+    for name, budgeted in (("first", budgets[0]), ("last", budgets[2])):
+        test = Estimate.of([run.metrics.test_accuracy for run in budgeted.runs])
+        assert numbers[f"budgets/{name}/test"] == f"{percent(test, '')}\N{NO-BREAK SPACE}%"
+    assert numbers["budgets/first/test"] != numbers["budgets/last/test"]
     assert (numbers["budgets/compared/budget"], numbers["budgets/compared/worth"]) == ("0.04", "283")
     assert (numbers["budgets/last/positive_gamma"], numbers["budgets/last/rounds"]) == ("7", "7")
-    assert "budgets/first/gap" not in numbers and numbers["budgets/compared/gap"].endswith("points")
-    uncounted = budget_numbers(load_budgets(results, planted), None)
-    assert not [name for name in uncounted if "worth" in name or "gap" in name]
+    for split in ("test", "validation"):
+        found = differences(budgets[2], cost, split)
+        assert numbers[f"budgets/compared/{split}"] == difference_text(found, "\N{NO-BREAK SPACE}points")
+        leader = "BoostResNet" if fmean(found) > 0 else "end to end"
+        assert numbers[f"budgets/compared/{split}/words"].startswith(f"{leader} is ahead by ")
+    assert not [name for name in budget_numbers(budgets, None) if "compared" in name]
+    assert not [name for name in budget_numbers(budgets[:2], cost) if "compared" in name], "no longer than its own"
     assert budget_numbers((), cost) == {}
 
 
 def test_the_tables_say_what_the_data_are(planted: Path) -> None:
-    results, cost = load_results("digits", planted), load_cost("digits", planted)
-    budgets = load_budgets(results, planted)
+    cost, budgets = load_cost("digits", planted), load(planted)
     latex, markdown = latex_budgets(budgets, cost), markdown_budgets([((), None), (budgets, cost)])
-    assert (
-        r"0.01 & 100 & 700 & 3 &" in latex and "& 73 & -- & -- & 7 & 7 &" in latex and "Data: official copy." in latex
+    assert r"0.01 & 100 & 700 & 3 &" in latex and "& 73 & -- & -- & 7 of 7 & 7 of 7 &" in latex
+    assert "Data: official copy." in latex and r"Cov. \ensuremath{\le} 0" in latex
+    assert "digits: all other methods were run under budget 0.02." in markdown and "unofficial" not in markdown
+    longest, bounds = budgets[2], [run.rounds[-1].bound for run in budgets[2].runs]
+    train, test = (
+        percent(Estimate.of([getattr(run.metrics, f"{split}_accuracy") for run in longest.runs]), "")
+        for split in ("train", "test")
     )
-    assert "| digits | 0.04 | 400 | 2,800 | 3 |" in markdown and "unofficial" not in markdown
+    gaps = " | ".join(difference_text(differences(longest, cost, split)) for split in ("test", "validation"))
+    line = f"| digits | 0.04 | 400 | 2,800 | 3 | {train} | {test} | 283 | {gaps} | 7 of 7 | 7 of 7 | {significant(fmean(bounds), '')} |"
+    assert line in markdown
     assert markdown_budgets([((), None)]) == "Nothing was run under other budgets."
     for path in planted.glob("**/metrics.json"):
-        edit_json(path, lambda values: values.update(official_data=False, exact_test_accuracy=0.5))
-    budgets = load_budgets(load_results("digits", planted), planted)
+        edit_json(path, lambda values: values.update(official_data=False, exact_test_accuracy=values["budget"]))
+    budgets = load(planted)
     assert "Data: unofficial copy." in latex_budgets(budgets, cost)
     markdown = markdown_budgets([(budgets, cost)])
     assert "| digits (unofficial copy) | 0.01 |" in markdown
-    assert "official ones, by budget: 0.01: 50.00 ± 0.00; 0.02: 50.00 ± 0.00; 0.04: 50.00 ± 0.00." in markdown
+    assert "Test accuracy on these, by budget: 0.01: 1.00 ± 0.00; 0.02: 2.00 ± 0.00; 0.04: 4.00 ± 0.00." in markdown
 
 
 def test_the_figure_has_a_line_per_budget_and_end_to_end_where_operations_were_counted(planted: Path) -> None:
-    budgets = load_budgets(load_results("digits", planted), planted)
+    budgets = load(planted)
     figure = budgets_figure(budgets, load_cost("digits", planted))
     assert figure is not None
     accuracy, edges = figure.axes
     assert len(accuracy.get_lines()) == 4 and len(edges.get_lines()) == 3
+    assert [line.get_marker() for line in edges.get_lines()] == ["v", "o", "^"]  # the own budget's in the middle
     first = accuracy.get_lines()[0].get_xdata()
     assert first[0] == pytest.approx(10 + 12.93 / 30) and first[-1] == pytest.approx(7 * first[0])
     plain = budgets_figure(budgets, None)
@@ -107,25 +138,46 @@ def test_the_figure_has_a_line_per_budget_and_end_to_end_where_operations_were_c
     assert budgets_figure((), None) is None
 
 
-@pytest.mark.parametrize(("column", "value"), [("budget", 0.5), ("content_hash", "1" * 64)])
-def test_another_budgets_or_another_datas_run_is_refused(planted: Path, column: str, value: object) -> None:
-    folder = planted / "digits/budgets/0.04/digits/boostresnet"
-    for seed in range(3):
-        if column == "budget":
-            edit_json(folder / f"seed{seed}/metrics.json", lambda values: values.update(budget=value))
-        else:
-            edit_json(folder / f"seed{seed}/run.json", lambda values: values["data"].update(content_hash=value))
-    with pytest.raises(ResultsError, match=r"0\.04/digits/boostresnet/seed0 was trained .*replication budgets digits"):
-        load_budgets(load_results("digits", planted), planted)
-
-
-def test_rounds_without_a_test_curve_are_left_out_of_the_figure(planted: Path) -> None:
-    for path in planted.glob("**/boostresnet/*/rounds.csv"):
+def test_without_a_test_curve_the_figure_shows_the_validation_split(planted: Path) -> None:
+    for path in [*planted.glob("**/rounds.csv"), *planted.glob("**/history.csv")]:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(row | {"test_accuracy": ""} for row in rows)
-    figure = budgets_figure(load_budgets(load_results("digits", planted), planted), load_cost("digits", planted))
+        if rows:
+            with path.open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(row | {"test_accuracy": ""} for row in rows)
+    budgets = load(planted)
+    figure = budgets_figure(budgets, load_cost("digits", planted))
     assert figure is not None
-    assert [len(line.get_xdata()) for line in figure.axes[0].get_lines()] == [28]  # end to end's alone
+    assert figure.axes[0].get_ylabel() == "validation accuracy"
+    assert [len(line.get_xdata()) for line in figure.axes[0].get_lines()] == [7, 7, 7, 28]
+    assert differences(budgets[2], load_cost("digits", planted)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("metrics.json", {"budget": 0.5}, r"0\.04/.*/seed0 was trained under budget 0\.5; run again: python -m repl"),
+        ("run.json", {"data": "1" * 64}, r"data\.content_hash is '1+ but seed 0 has '0+;"),
+        ("run.json", {"width": 99}, r"0\.04/.*run\.json: config\.model\.width is 99 but seed 0 has 16"),
+    ],
+)
+def test_what_is_not_the_same_experiment_is_refused(planted: Path, file: str, change: dict, message: str) -> None:
+    def alter(values: dict) -> None:
+        if "data" in change:
+            values["data"]["content_hash"] = change["data"]
+        elif "width" in change:
+            values["config"]["model"] |= change
+        else:
+            values |= change
+
+    for seed in range(3):
+        edit_json(planted / f"digits/budgets/0.04/digits/boostresnet/seed{seed}" / file, alter)
+    with pytest.raises(ResultsError, match=message):
+        load(planted)
+
+
+def test_a_damaged_run_is_published_again_by_the_stage(planted: Path) -> None:
+    (planted / "digits/budgets/0.04/digits/boostresnet/seed1/history.csv").unlink()
+    with pytest.raises(ResultsError, match=r"history\.csv is missing; .*: python -m replication budgets digits$"):
+        load(planted)

@@ -25,12 +25,9 @@ from replication.report.figures.style import (
     percent_axis,
 )
 
-_LOOKS: tuple[dict[str, Any], ...] = (
-    {"color": "#8FC1E3", "marker": "v"},
-    {"color": "#0072B2", "marker": "o"},
-    {"color": "#003A5C", "marker": "^"},
-    {"color": "0.2", "marker": "D"},
-)
+# BoostResNet's own look is that of the experiment's own budget; longer blocks are darker, shorter ones lighter.
+_LONGER: tuple[dict[str, Any], ...] = ({"color": "#004B78", "marker": "^"}, {"color": "#001E30", "marker": "D"})
+_SHORTER: tuple[dict[str, Any], ...] = ({"color": "#7FB8DE", "marker": "v"}, {"color": "#B5D6EC", "marker": "<"})
 
 
 def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | None:
@@ -44,17 +41,17 @@ def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | N
     figure, axes = new(WIDE, caption(budgets[0].results, shown), columns=2 if counted else 1)
     if counted and cost is not None:
         _draw_accuracy(axes[0], budgets, cost)
-    for number, budgeted in enumerate(budgets):
+    for look, budgeted in zip(_looks(budgets), budgets, strict=True):
         edges = [
             (np.array([float(entry.block) for entry in run.rounds]), _column(run.rounds, "edge"))
             for run in budgeted.runs
         ]
-        draw_mean(axes[-1], edges, "boostresnet", **_look(number))
+        draw_mean(axes[-1], edges, "boostresnet", **look)
     depth_axis(axes[-1])
     axes[-1].set_ylabel(r"edge $\tilde\gamma_{t+1}$")
     lines = [
-        handle("boostresnet", f"BoostResNet,\nbudget {budgeted.budget:g}", **_look(number))
-        for number, budgeted in enumerate(budgets)
+        handle("boostresnet", f"BoostResNet,\nbudget {budgeted.budget:g}", **look)
+        for look, budgeted in zip(_looks(budgets), budgets, strict=True)
     ]
     if counted and budgets[0].results.of("e2e"):
         lines.append(handle("e2e"))
@@ -66,11 +63,11 @@ def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], cost: Cost) -> None:
     results = budgets[0].results
     runs = [run for budgeted in budgets for run in budgeted.runs]
     held_out = "test" if any(point.test_accuracy is not None for run in runs for point in run.history) else "validation"
-    for number, budgeted in enumerate(budgets):
+    for look, budgeted in zip(_looks(budgets), budgets, strict=True):
         curves: list[Curve] = [
             known(np.array(operations(run, cost)), _column(run.rounds, f"{held_out}_accuracy")) for run in budgeted.runs
         ]
-        draw_mean(axes, curves, "boostresnet", **_look(number))
+        draw_mean(axes, curves, "boostresnet", **look)
     whole = [
         known(
             np.array([float(point.gradient_updates) for point in run.history]),
@@ -90,5 +87,8 @@ def _column(rows: Sequence[Any], name: str) -> np.ndarray:
     return np.array([np.nan if (value := getattr(row, name)) is None else value for row in rows], dtype=float)
 
 
-def _look(number: int) -> dict[str, Any]:
-    return _LOOKS[min(number, len(_LOOKS) - 1)]
+def _looks(budgets: Sequence[Budgeted]) -> list[dict[str, Any]]:
+    own = next((number for number, budgeted in enumerate(budgets) if budgeted.own), 0)
+    shorter = [_SHORTER[number % len(_SHORTER)] for number in range(own)]
+    longer = [_LONGER[number % len(_LONGER)] for number in range(len(budgets) - own - 1)]
+    return [*reversed(shorter), {}, *longer]
