@@ -112,8 +112,8 @@ def test_the_tables_say_what_the_data_are(planted: Path) -> None:
         for split in ("train", "test")
     )
     gaps = " | ".join(difference_text(differences(longest, cost, split)) for split in ("test", "validation"))
-    line = f"| digits | 0.04 | 400 | 2,800 | 3 | {train} | {test} | 283 | {gaps} | 7 of 7 | 7 of 7 | {significant(fmean(bounds), '')} |"
-    assert line in markdown
+    start = f"| digits | 0.04 | 400 | 2,800 | 3 | {train} | {test} | 283 | {gaps} |"
+    assert f"{start} 7 of 7 | 7 of 7 | {significant(fmean(bounds), '')} |" in markdown
     assert markdown_budgets([((), None)]) == "Nothing was run under other budgets."
     for path in planted.glob("**/metrics.json"):
         edit_json(path, lambda values: values.update(official_data=False, exact_test_accuracy=values["budget"]))
