@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from replication.report.budgets import differences, load_budgets
 from replication.report.comparisons import behind, equal_operations_points, equal_updates_points
 from replication.report.costs import load_cost
 from replication.report.results import load_results
@@ -208,6 +209,11 @@ def runs_in_prose() -> dict[str, list[float]]:
     total = [sum(up == sign for up, _ in falls) for sign in (True, False)]
     worst = [100 * analysis("cifar10", seed)["lesions"]["single_max_increase"] for seed in range(3)]
     peaks = [max(float(row["peak_memory_bytes"]) for row in rows) / 2**30 for rows in timing]
+    cost = load_cost("cifar10", ROOT / "results")
+    *_, longest = budgets = load_budgets(results["cifar10"], ROOT / "results")
+    own = next(budgeted for budgeted in budgets if budgeted.own)
+    longer = [100 * fmean(run.metrics.test_accuracy for run in one.runs) for one in (longest, own)]
+    gaps = {split: [100 * value for value in differences(longest, cost, split)] for split in ("test", "validation")}
     return {
         r"\((\S+) GiB on CIFAR-10, end to end (\S+):": peaks,
         r"mean cosines of (\S+) and (\S+)\)": [fmean(each) for each in others],
@@ -218,9 +224,14 @@ def runs_in_prose() -> dict[str, list[float]]:
         r"gamma and in (\S+) of (\S+) without": [counted[1], total[1]],
         r"ahead on CIFAR-10 by (\S+) points of test accuracy \(seeds (\S+) to (\S+)\)": mean_and_range(cifar10),
         r"on MNIST by (\S+) \(seeds (\S+) to (\S+)\) and on digits": mean_and_range(mnist),
-        r"end to end is ahead on CIFAR-10 by (\S+) points \(seeds (\S+) to (\S+)\)\. At full": mean_and_range(
+        r"end to end is ahead on CIFAR-10 by (\S+) points \(seeds (\S+) to (\S+)\)\. Longer": mean_and_range(
             at_operations
         ),
+        r"its test accuracy is (\S+) % instead of (\S+) %": longer,
+        r"end to end is (\S+) points ahead on validation images \(seeds (\S+) to (\S+)\)": mean_and_range(
+            [-value for value in gaps["validation"]]
+        ),
+        r"and (\S+) points behind on test images \(seeds (\S+) to (\S+)\)": mean_and_range(gaps["test"]),
         r"a process of (\S+) GiB on CIFAR-10 where end to end had (\S+),": peaks,
         r"fitted to that direction, have (\S+), (\S+) and (\S+) on digits, MNIST and CIFAR-10": steps,
     }

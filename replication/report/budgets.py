@@ -149,8 +149,8 @@ def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
     if all(exact):
         texts = [f"{one.budget:g}: {percent(value, _NONE)}" for one, value in zip(budgets, exact, strict=True)]
         sentences.append(
-            f"{name}: of the test images only some are known to be the official ones (the validation images all are). "
-            f"Test accuracy on these, by budget: {'; '.join(texts)}."
+            f"{name}: only some of the test images are known to be the official ones; validation images are training "
+            f"images, which are. Test accuracy on those, by budget: {'; '.join(texts)}."
         )
     return sentences
 

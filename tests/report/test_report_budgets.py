@@ -121,7 +121,7 @@ def test_the_tables_say_what_the_data_are(planted: Path) -> None:
     assert "Data: unofficial copy." in latex_budgets(budgets, cost)
     markdown = markdown_budgets([(budgets, cost)])
     assert "| digits (unofficial copy) | 0.01 |" in markdown
-    assert "Test accuracy on these, by budget: 0.01: 1.00 ± 0.00; 0.02: 2.00 ± 0.00; 0.04: 4.00 ± 0.00." in markdown
+    assert "Test accuracy on those, by budget: 0.01: 1.00 ± 0.00; 0.02: 2.00 ± 0.00; 0.04: 4.00 ± 0.00." in markdown
 
 
 def test_the_figure_has_a_line_per_budget_and_end_to_end_where_operations_were_counted(planted: Path) -> None:
