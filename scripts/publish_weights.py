@@ -3,8 +3,9 @@
     python scripts/publish_weights.py DATASET
 
 A folder weights/DATASET/METHOD/seedN holds what `replication.training.runs.load_model` needs, run.json and
-model.safetensors, as the run directory has them, but that run.json has the checksum of no other file. Networks above
-5 MB stay where they are, with a line that says so.
+model.safetensors, as the run directory has them, but that run.json has the checksum of no other file. The networks of
+other budgets come from scratch/, where their stage keeps its runs, and go to weights/DATASET/budgets/BUDGET/. Networks
+above 5 MB stay where they are, with a line that says so.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from replication.files import atomic_folder  # noqa: E402
+from replication.files import atomic_folder, read_json  # noqa: E402
 from replication.run_directory import WEIGHTS, copy_model  # noqa: E402
 from replication.training.runs import model_kind, read_description, run_folder  # noqa: E402
 
@@ -54,10 +55,26 @@ def publish(dataset: str, results: Path, runs: Path, weights: Path) -> None:
         print(f"{target}: {size:,} bytes")
 
 
+def publish_budgets(dataset: str, results: Path, scratch: Path, weights: Path) -> None:
+    """`publish` for the runs of every other budget: those in `scratch` that the published ones are."""
+    for folder in sorted((results / dataset / "budgets").glob("*")):
+        published = [path.relative_to(folder) for path in folder.glob("**/run.json")]
+        for root in sorted((scratch / folder.name).glob("*")):
+            if all(
+                (root / name).is_file() and read_json(root / name) == read_json(folder / name) for name in published
+            ):
+                publish(dataset, folder, root, weights / dataset / "budgets" / folder.name)
+                break
+        else:
+            print(f"the runs of {folder} are not under {scratch}: what weights/ has of them, if anything, stays")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("dataset")
-    publish(parser.parse_args().dataset, Path("results"), Path("runs"), Path("weights"))
+    dataset, results, weights = parser.parse_args().dataset, Path("results"), Path("weights")
+    publish(dataset, results, Path("runs"), weights)
+    publish_budgets(dataset, results, Path("scratch/budgets"), weights)
     return 0
 
 
