@@ -62,7 +62,7 @@ _SMALL: Mapping[str, Any] = {
     "cost.depths": [5],
     "depth.blocks": [1, 3],
     "ablations_of": ["digits", "cifar10"],  # with an unofficial copy, and with augmentation to switch off
-    "budgets": {"digits": [0.0004], "cifar10": [0.0004]},
+    "budgets": {"digits": [0.0004], "cifar10": [0.0004], "mnist": [0.0004]},
     "runtime.device": "cpu",
     "runtime.threads": 1,
 }
