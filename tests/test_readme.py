@@ -214,6 +214,8 @@ def runs_in_prose() -> dict[str, list[float]]:
     own = next(budgeted for budgeted in budgets if budgeted.own)
     longer = [100 * fmean(run.metrics.test_accuracy for run in one.runs) for one in (longest, own)]
     gaps = {split: [100 * value for value in differences(longest, cost, split)] for split in ("test", "validation")}
+    *_, mnist_longest = load_budgets(results["mnist"], ROOT / "results")
+    on_mnist = [100 * value for value in differences(mnist_longest, load_cost("mnist", ROOT / "results"))]
     return {
         r"\((\S+) GiB on CIFAR-10, end to end (\S+):": peaks,
         r"mean cosines of (\S+) and (\S+)\)": [fmean(each) for each in others],
@@ -232,6 +234,7 @@ def runs_in_prose() -> dict[str, list[float]]:
             [-value for value in gaps["validation"]]
         ),
         r"and (\S+) points behind on test images \(seeds (\S+) to (\S+)\)": mean_and_range(gaps["test"]),
+        r"at as many operations, by (\S+) points of test accuracy \(seeds (\S+) to (\S+)\)": mean_and_range(on_mnist),
         r"a process of (\S+) GiB on CIFAR-10 where end to end had (\S+),": peaks,
         r"fitted to that direction, have (\S+), (\S+) and (\S+) on digits, MNIST and CIFAR-10": steps,
     }
