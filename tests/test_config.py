@@ -205,7 +205,9 @@ def test_variants_change_what_they_say_and_nothing_else():
     for name in ("gamma-checks", "gamma-checks-initial-edge"):  # as the default has it, no check can end a block early
         params = variants[name].experiment.boostresnet
         assert 5 * params.check_interval == params.updates_per_block == default.boostresnet.check_interval
-    assert "no-augmentation" in {variant.name for variant in load_variants("cifar10", PARAMS)}
+    on_cifar10 = {variant.name for variant in load_variants("cifar10", PARAMS)}
+    assert "no-augmentation" in on_cifar10  # it changes nothing on digits
+    assert variants["no-clamp"].datasets == ("digits",) and "no-clamp" not in on_cifar10
     assert "auxiliary-linear" not in {variant.name for variant in load_variants("mnist", PARAMS)}
     paper = variants["paper-text"]
     assert paper.methods == ("boostresnet",)
@@ -246,6 +248,8 @@ def test_variants_change_what_they_say_and_nothing_else():
             ["e2e", "e2e"],
             r"ablations\.no-clamp\.methods must be a list of different names",
         ),
+        ("ablations.no-clamp.datasets", "digits", r"ablations\.no-clamp\.datasets must be a list of different names"),
+        ("ablations.no-clamp.datasets", ["cifar"], r"ablations\.no-clamp\.datasets: unknown name 'cifar'; known"),
         ("defaults.budget", 0, r"defaults: budget must be above 0"),
     ],
 )

@@ -66,7 +66,7 @@ def load_defaults(dataset: str, path: Path = Path("params.yaml")) -> Experiment:
 
 
 def load_variants(dataset: str, path: Path = Path("params.yaml")) -> tuple[Variant, ...]:
-    """The variants of `ablations` that differ from the experiment of this dataset, in their order.
+    """The variants of `ablations` for this dataset that differ from its experiment, in their order.
 
     Raises:
         ConfigError: as in `load_experiment`; a mistake in a variant is named by its dotted path under `ablations`.
@@ -79,7 +79,7 @@ def load_variants(dataset: str, path: Path = Path("params.yaml")) -> tuple[Varia
         ]
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return tuple(variant for variant in variants if variant.experiment != default)
+    return tuple(variant for variant in variants if dataset in variant.datasets and variant.experiment != default)
 
 
 def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[float, ...]:
@@ -114,17 +114,19 @@ def _variant(name: str, value: Any, values: Mapping[str, Any]) -> Variant:
     methods = _names(sections.pop("methods", ["boostresnet"]), ABLATED, f"{where}.methods")
     if not methods:
         raise ConfigError(f"{where}.methods is empty; name what to train this way, or leave the variant out")
+    datasets = _names(sections.pop("datasets", list(DATASETS)), DATASETS, f"{where}.datasets")
     for section in sections:
         if section not in VARIED:
             raise ConfigError(
-                f"unknown section {_shown(f'{where}.{section}')}; a variant may have methods, {', '.join(VARIED)}"
+                f"unknown section {_shown(f'{where}.{section}')}; "
+                f"a variant may have methods, datasets, {', '.join(VARIED)}"
             )
     changes = {
         f"{section}.{key}": changed
         for section, keys in sections.items()
         for key, changed in _mapping(keys, f"{where}.{section}").items()
     }
-    return Variant(name, changes, methods, _structure(Experiment, _merge(values, sections, where), where))
+    return Variant(name, changes, methods, _structure(Experiment, _merge(values, sections, where), where), datasets)
 
 
 def _values(dataset: str, path: Path) -> dict[str, Any]:

@@ -248,12 +248,14 @@ class Variant:
     Attributes:
         changes: what is different, by dotted names.
         methods: what is trained under it.
+        datasets: where it is measured, if among `ablations_of`.
     """
 
     name: str
     changes: dict[str, Any]
     methods: tuple[str, ...]
     experiment: Experiment
+    datasets: tuple[str, ...] = DATASETS
 
 
 @attrs.frozen

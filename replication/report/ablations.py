@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -11,10 +11,14 @@ from replication.config import UNCHANGED
 from replication.report.claims import student_interval
 from replication.report.fields import Fields, read_rows
 from replication.report.formats import Estimate, all_equal, counts, fixed, latex_escape, percent, signed
-from replication.report.labels import UNOFFICIAL
+from replication.report.labels import DATASET_LABELS, UNOFFICIAL
 
 Value = Callable[["AblationRun"], float]
 _NONE, _SPACE = "\N{EN DASH}", "\N{NO-BREAK SPACE}"
+HEADINGS = (
+    "What is changed", "Updates", "Test", "Test less default", "Validation less default", "Train less default", "Edge",
+    "gamma > 0",
+)  # fmt: skip
 
 
 @attrs.frozen
@@ -27,6 +31,7 @@ class AblationRun:
     seed: int
     gradient_updates: int
     train_accuracy: float
+    validation_accuracy: float
     test_accuracy: float
     final_edge: float | None
     positive_gammas: int | None
@@ -76,6 +81,7 @@ def _run(row: Fields) -> AblationRun:
         seed=row.integer("seed"),
         gradient_updates=row.integer("gradient_updates"),
         train_accuracy=row.fraction("train_accuracy"),
+        validation_accuracy=row.fraction("validation_accuracy"),
         test_accuracy=row.fraction("test_accuracy"),
         final_edge=row.cell(row.number, "final_edge"),
         positive_gammas=row.cell(row.integer, "positive_gamma_blocks"),
@@ -99,14 +105,25 @@ def difference_text(differences: Sequence[float], unit: str = "") -> str:
 
 def latex_ablations(ablations: Sequence[Ablated]) -> str:
     """A tabular with a line per variant, the default's first, and its note below."""
-    names = ("What is changed", "Updates", "Test", "Test less default", "Train less default", "Edge", r"$\gamma_t>0$")
     wrapped = r">{\raggedright\arraybackslash}p{%s}"
-    columns = wrapped % "38mm" + "rr" + 2 * (wrapped % "26mm") + "rr"
-    lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", " & ".join(names) + r" \\", r"\midrule"]
+    columns = wrapped % "34mm" + "rr" + 3 * (wrapped % "18mm") + "rr"
+    names = " & ".join((*HEADINGS[:-1], r"$\gamma_t>0$"))
+    lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", names + r" \\", r"\midrule"]
     lines += [" & ".join(map(latex_escape, _cells(ablated))) + r" \\" for ablated in ablations]
     note = latex_escape(_note(ablations))
     below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {note}\end{{minipage}}"
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", below, ""])
+
+
+def markdown_ablations(tables: Mapping[str, Sequence[Ablated]]) -> str:
+    """The same for several datasets, by name, as one Markdown table."""
+    lines = [f"| Dataset | {' | '.join(HEADINGS)} |", f"|---|---|{'---:|' * (len(HEADINGS) - 1)}"]
+    notes = []
+    for dataset, ablations in tables.items():
+        name = DATASET_LABELS[dataset]
+        lines += [f"| {' | '.join([name, *_cells(ablated)])} |" for ablated in ablations]
+        notes += [f"{name}: {_note(ablations)}"] if ablations else []
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) if notes else "No deviation was measured."
 
 
 def _cells(ablated: Ablated) -> tuple[str, ...]:
@@ -114,9 +131,9 @@ def _cells(ablated: Ablated) -> tuple[str, ...]:
     edges = [run.final_edge for run in runs if run.final_edge is not None]
     gammas = [run.positive_gammas for run in runs if run.positive_gammas is not None]
     of = "" if first.method == "boostresnet" else f" ({first.method})"
-    differences = (_NONE, _NONE)
+    differences = [_NONE] * 3
     if not ablated.is_default:
-        differences = (difference_text(ablated.differences(_test)), difference_text(ablated.differences(_train)))
+        differences = [difference_text(ablated.differences(value)) for value in (_test, _validation, _train)]
     return (
         (first.changes or first.variant) + of,
         counts([run.gradient_updates for run in runs], _NONE),
@@ -159,6 +176,10 @@ def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
 
 def _test(run: AblationRun) -> float:
     return run.test_accuracy
+
+
+def _validation(run: AblationRun) -> float:
+    return run.validation_accuracy
 
 
 def _train(run: AblationRun) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from replication.config import DATASETS
 from replication.errors import ResultsError
 from replication.files import atomic_path
+from replication.report.ablations import load_ablations, markdown_ablations
 from replication.report.budgets import load_budgets, markdown_budgets
 from replication.report.costs import TARGETS_OF, load_cost
 from replication.report.render import ESSENTIAL, markdown_results, markdown_targets
@@ -89,5 +90,6 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "claims": lambda root: markdown_overview(_verdicts(root)),
     "claims-in-full": lambda root: markdown_claims(_verdicts(root), root="../"),
     "budgets": _budgets,
+    "ablations": lambda root: markdown_ablations({name: load_ablations(name, root) for name in DATASETS}),
     "targets": lambda root: markdown_targets(load_cost(TARGETS_OF, root)),
 }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from replication.errors import ResultsError
-from replication.report.ablations import ablation_numbers, latex_ablations, load_ablations
+from replication.report.ablations import ablation_numbers, latex_ablations, load_ablations, markdown_ablations
 from replication.report.analyses import load_analyses
 from replication.report.claims import write_claims
 from replication.report.costs import Cost, linear_fit, load_cost, targets
@@ -296,10 +296,22 @@ def test_what_variants_change(tmp_path: Path) -> None:
     assert points["ablation/oracle-exponential/test"] == "-1.20 [-1.70, -0.70] points"
     assert points["ablation/initial-edge/train"] == "-2.00 points (all seeds equal)"
     latex = latex_ablations(ablations)
-    assert r"default & 350 & 98.00 \ensuremath{\pm} 0.00 & -- & -- & 0.990000 & 6--7 \\" in latex
+    assert r"default & 350 & 98.00 \ensuremath{\pm} 0.00 & -- & -- & -- & 0.990000 & 6--7 \\" in latex
     assert "section.key = 1 & 350 & 96.80" in latex and "Data: official copy. Budget: 0.005." in latex
     path.write_text(path.read_text(encoding="utf-8").replace("True", "False"), encoding="utf-8")
     assert "3 seeds." in latex and "Data: unofficial copy." in latex_ablations(load_ablations("digits", tmp_path))
+
+
+def test_variants_of_several_datasets_in_one_markdown_table(tmp_path: Path) -> None:
+    plant_ablations(tmp_path)
+    markdown = markdown_ablations({name: load_ablations(name, tmp_path) for name in ("digits", "svhn")})
+    heading, rule, first, second, *_ = markdown.splitlines()
+    assert heading.count("|") == rule.count("|") == first.count("|") == second.count("|")
+    assert first == "| digits | default | 350 | 98.00 ± 0.00 | – | – | – | 0.990000 | 6–7 |"
+    # Validation is 0.9 with and without the change, training 0.01 worse with it.
+    assert "| 0.00 (all seeds equal) | −1.00 (all seeds equal) |" in second
+    assert "SVHN" not in markdown and "- digits: 3 seeds." in markdown
+    assert markdown_ablations({"svhn": ()}) == "No deviation was measured."
 
 
 def test_variants_of_one_seed_of_other_methods_and_without_default(tmp_path: Path) -> None:
@@ -312,7 +324,7 @@ def test_variants_of_one_seed_of_other_methods_and_without_default(tmp_path: Pat
     assert ablation_numbers(ablations) == {}  # nothing to be held against
     path.write_text(text.replace("boostresnet", "gradient-boosting"), encoding="utf-8")
     assert ablation_numbers(load_ablations("digits", tmp_path)) == numbers
-    assert "other (e2e) & 350 & 98.00 & -- & -- &" in latex_ablations(ablations)
+    assert "other (e2e) & 350 & 98.00 & -- & -- & -- &" in latex_ablations(ablations)
     assert load_ablations("svhn", tmp_path) == ()
     path.write_text(text.replace("True", "maybe"), encoding="utf-8")
     with pytest.raises(ResultsError, match="row 1: official_data must be True or False, got 'maybe'"):
