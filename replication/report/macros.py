@@ -51,6 +51,8 @@ _IN_WORDS = {
     "transition-blocks": "later stages' first blocks",
     "mlp": "MLP",
 }
+#: What of `_theory` the article has for the shortest and the longest blocks.
+_THEORY_OF_BUDGETS = ("final_edge", "bound", "rounds", "positive_gamma", "nonpositive_covariance")
 
 
 def numbers(results: DatasetResults, cost: Cost | None = None) -> Numbers:
@@ -228,7 +230,8 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> Numbers:
     values: Numbers = {}
     for name, budgeted in zip(("first", "last"), (*budgets[:1], *budgets[-1:]), strict=False):
         runs = budgeted.runs
-        texts = _theory(runs) | {
+        theory = {name: text for name, text in _theory(runs).items() if name in _THEORY_OF_BUDGETS}
+        texts = theory | {
             "budget": f"{budgeted.budget:g}",
             "updates_per_block": counts([entry.gradient_updates for run in runs for entry in run.rounds], ""),
             "train": points_text(Estimate.of([run.metrics.train_accuracy for run in runs])) or "",
@@ -236,7 +239,8 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> Numbers:
         }
         values |= {f"budgets/{name}/{key}": text for key, text in texts.items()}
     compared = [budgeted for budgeted in budgets if differences(budgeted, cost)]
-    if compared and not compared[-1].own:
+    own = [budgeted.budget for budgeted in budgets if budgeted.own]
+    if own and compared and compared[-1].budget > own[0]:
         longest = compared[-1]
         values["budgets/compared/budget"] = f"{longest.budget:g}"
         values["budgets/compared/worth"] = counts(updates_worth(longest, cost), "")

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from statistics import fmean
 
+import attrs
 import pytest
 
 from replication.errors import ResultsError
@@ -97,6 +98,10 @@ def test_numbers_for_the_prose(planted: Path) -> None:
         assert numbers[f"budgets/compared/{split}/words"].startswith(f"{leader} is ahead by ")
     assert not [name for name in budget_numbers(budgets, None) if "compared" in name]
     assert not [name for name in budget_numbers(budgets[:2], cost) if "compared" in name], "no longer than its own"
+    alone = attrs.evolve(budgets[2].results, runs={"boostresnet": budgets[2].runs})  # nothing to be held against
+    below = (attrs.evolve(budgets[1], own=False), attrs.evolve(budgets[2], own=True, results=alone))
+    assert differences(below[0], cost) and not differences(below[1], cost)
+    assert not [name for name in budget_numbers(below, cost) if "compared" in name], "shorter than its own"
     assert budget_numbers((), cost) == {}
 
 
