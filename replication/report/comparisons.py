@@ -30,15 +30,18 @@ def equal_updates_points(results: DatasetResults) -> list[tuple[Run, HistoryPoin
 
 
 def behind(
-    results: DatasetResults, pairs: list[tuple[Run, HistoryPoint]], split: str = "test"
+    results: DatasetResults,
+    pairs: list[tuple[Run, HistoryPoint]],
+    split: str = "test",
+    method: str = "boostresnet",
 ) -> list[tuple[float, float]]:
-    """Accuracy at the end of BoostResNet and at each of these points of end-to-end runs, seed by seed, both as the
-    curves have it: on the same images of `split`.
+    """Accuracy at the end of `method` and at each of these points of end-to-end runs, seed by seed, both as the curves
+    have it: on the same images of `split`.
     """
     found = []
     for run, point in pairs:
-        boosted = results.seed("boostresnet", run.seed)
-        end = point_at(boosted, boosted.metrics.gradient_updates) if boosted else None
+        own = results.seed(method, run.seed)
+        end = point_at(own, own.metrics.gradient_updates) if own else None
         if end is None:
             continue
         ours, theirs = (getattr(one, f"{split}_accuracy") for one in (end, point))
@@ -65,18 +68,28 @@ def compared_at(results: DatasetResults) -> str:
     return f"after {reached_text} of BoostResNet's {taken_text} updates"
 
 
-def equal_operations_points(results: DatasetResults, cost: Cost | None) -> list[tuple[Run, HistoryPoint]]:
+def equal_operations_points(
+    results: DatasetResults, cost: Cost | None, *, refined: bool = False
+) -> list[tuple[Run, HistoryPoint]]:
     """End-to-end runs as they were when their updates had taken the floating-point operations that BoostResNet took,
-    for the seeds that both have: between two points of the curve, on the straight line from one to the other.
+    or BoostResNet and its refinement, for the seeds that both have: between two points of the curve, on the straight
+    line from one to the other.
     """
     found = []
     for run in results.of("e2e"):
         boosted = results.seed("boostresnet", run.seed)
         made = operations(boosted, cost) if boosted and cost else ()
-        point = _between(run, int(made[-1])) if made else None
+        further = _refinement(results, boosted) if refined and boosted else 0
+        point = _between(run, int(made[-1]) + further) if made and further is not None else None
         if point is not None:
             found.append((run, point))
     return found
+
+
+def _refinement(results: DatasetResults, boosted: Run) -> int | None:
+    """The updates, end to end, of the refinement of a BoostResNet run; None where it was not refined."""
+    run = results.seed("boostresnet-refined", boosted.seed)
+    return run.metrics.gradient_updates - boosted.metrics.gradient_updates if run else None
 
 
 def _between(run: Run, gradient_updates: int) -> HistoryPoint | None:

@@ -210,6 +210,7 @@ def _gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
         "equal_operations": behind(results, equal_operations_points(results, cost)),
     }
     at_the_end = {method: _differences(results, method, "e2e") for method in ("boostresnet", "boostresnet-refined")}
+    at_the_end |= {f"{name}/exact": _differences(results, name, "e2e", exact=True) for name in list(at_the_end)}
     at_the_end |= {f"boostresnet/{method}": _differences(results, "boostresnet", method) for method in LABEL_BOOSTING}
     texts = {f"gap/{name}": _signed_points(Estimate.of(values)) for name, values in at_the_end.items() if values}
     for name, pairs in on_curves.items():
@@ -220,6 +221,20 @@ def _gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
             texts["gap/boostresnet_on_curve"] = points_text(Estimate.of([ours for ours, _ in pairs])) or ""
     if on_curves["equal_updates"]:
         texts[f"{E2E_AT_EQUAL_UPDATES}/after"] = compared_at(results)
+    return texts | _refined_gaps(results, cost)
+
+
+def _refined_gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
+    """Accuracy of refined networks less that of end to end at as many operations, BoostResNet's among them."""
+    texts: Numbers = {}
+    if results.incomparable("boostresnet-refined", "e2e"):
+        return texts
+    points = equal_operations_points(results, cost, refined=True)
+    for split in ("test", "validation"):
+        found = [ours - theirs for ours, theirs in behind(results, points, split, "boostresnet-refined")]
+        if found:
+            texts["gap/refined_operations/after"] = counts([point.gradient_updates for _, point in points], "")
+            texts[f"gap/refined_operations/{split}"] = difference_text(found, "\N{NO-BREAK SPACE}points")
     return texts
 
 
@@ -251,15 +266,19 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> Numbers:
     return values
 
 
-def _differences(results: DatasetResults, first: str, second: str) -> list[float]:
-    """Test accuracy of the one method less that of the other, seed by seed; none where they were not trained alike."""
+def _differences(results: DatasetResults, first: str, second: str, *, exact: bool = False) -> list[float]:
+    """Test accuracy of the one method less that of the other, seed by seed, on all test images or those that are known
+    to be the official ones; none where they were not trained alike, or not measured on those.
+    """
     if results.incomparable(first, second):
         return []
-    return [
-        run.metrics.test_accuracy - other.metrics.test_accuracy
+    name = "exact_test_accuracy" if exact else "test_accuracy"
+    pairs = [
+        (getattr(run.metrics, name), getattr(other.metrics, name))
         for run in results.of(first)
         if (other := results.seed(second, run.seed))
     ]
+    return [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
 
 
 def _lead(differences: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ from replication.report.analyses import Analysis
 from replication.report.claims import student_interval
 from replication.report.costs import Cost, linear_fit
 from replication.report.depth import DepthRun
-from replication.report.formats import Estimate, counts, duration, fixed, quantity, signed, significant
+from replication.report.formats import Estimate, counts, duration, fixed, points_text, quantity, signed, significant
 from replication.report.labels import BINARY, NETWORKS
 from replication.report.results import DatasetResults
 
@@ -127,7 +127,9 @@ def _independence(analyses: dict[str, tuple[Analysis, ...]]) -> Numbers:
 
 
 def rounds_numbers(results: DatasetResults) -> Numbers:
-    """What the first round's gamma would be with the released code's initial edge, and AdaBoost.MM's edges."""
+    """What the first round's gamma would be with the released code's initial edge; where BoostResNet would have ended
+    by Algorithm 1, which goes on while gamma is positive; AdaBoost.MM's edges; binary runs no better than guessing.
+    """
     values: Numbers = {}
     runs = results.of("boostresnet")
     if runs:
@@ -135,6 +137,13 @@ def rounds_numbers(results: DatasetResults) -> Numbers:
         values["boostresnet/first_gamma"] = spread([run.rounds[0].gamma for run in runs])
         gains = [(edge**2 - 0.25) / 0.75 for edge in edges]
         values["boostresnet/first_gamma_half"] = spread([math.copysign(math.sqrt(abs(gain)), gain) for gain in gains])
+    failures = [next((entry for entry in run.rounds if entry.gamma <= 0), None) for run in runs]
+    failed = [entry for entry in failures if entry is not None and entry.test_accuracy is not None]
+    if failed:
+        values["boostresnet/first_failure/round"] = counts([entry.block + 1 for entry in failed], "")
+        values["boostresnet/first_failure/seeds"] = f"{len(failed)} of {quantity(len(runs), 'seed')}"
+        accuracies = [entry.test_accuracy for entry in failed if entry.test_accuracy is not None]
+        values["boostresnet/first_failure/test"] = points_text(Estimate.of(accuracies)) or ""
     binary = results.of(BINARY)
     if binary:
         guessing = sum(run.metrics.train_accuracy < _CHANCE for run in binary)
