@@ -216,7 +216,44 @@ def runs_in_prose() -> dict[str, list[float]]:
     gaps = {split: [100 * value for value in differences(longest, cost, split)] for split in ("test", "validation")}
     *_, mnist_longest = load_budgets(results["mnist"], ROOT / "results")
     on_mnist = [100 * value for value in differences(mnist_longest, load_cost("mnist", ROOT / "results"))]
+    ends = {name: ends_of(name) for name in ("digits", "cifar10", "mnist")}
+    refined = ends["cifar10"]["boostresnet-refined"]
+    over = {
+        method: [ends[name]["boostresnet"] - ends[name][method] for name in ("cifar10", "mnist", "digits")]
+        for method in ("adaboost-mm", "gradient-boosting")
+    }
+    library = [ends[name]["hist-gradient-boosting"] for name in ("cifar10", "mnist")]
+    longer_on_mnist = 100 * fmean(run.metrics.test_accuracy for run in mnist_longest.runs)
+    found = load_results("cifar10", ROOT / "results")
+    refined_at = equal_operations_points(found, cost, refined=True)
+    refined_gap = [theirs - ours for ours, theirs in behind(found, refined_at, "validation", "boostresnet-refined")]
+    on_digits = load_results("digits", ROOT / "results")
+    digits_gap = [theirs - ours for ours, theirs in behind(on_digits, equal_updates_points(on_digits))]
     return {
+        r"yes, by (\S+) points, to (\S+) %; end to end, after the same 4,000 updates in all, has (\S+) %,": [
+            refined - ends["cifar10"]["boostresnet"],
+            refined,
+            ends["cifar10"]["e2e"],
+        ],
+        r"at equal operations, (\S+) points on validation images\.": [100 * fmean(refined_gap)],
+        r"by (\S+) points on CIFAR-10, (\S+) on MNIST and (\S+) on digits, and": over["adaboost-mm"],
+        r"over the same learners, by (\S+), (\S+) and (\S+);": over["gradient-boosting"],
+        r"reaches (\S+) % on CIFAR-10 \(BoostResNet (\S+) %\) and (\S+) % on MNIST, between BoostResNet's (\S+) %": [
+            library[0],
+            ends["cifar10"]["boostresnet"],
+            library[1],
+            ends["mnist"]["boostresnet"],
+        ],
+        r"updates a block and (\S+) % with 200\.": [longer_on_mnist],
+        r"the bound falls to (\S+)\. On CIFAR-10": [
+            fmean(float(table(f"results/digits/boostresnet/seed{seed}/rounds.csv")[-1]["bound"]) for seed in range(3))
+        ],
+        r"to 1\.7\) and on digits by (\S+), but three seeds decide neither": [100 * fmean(digits_gap)],
+        r"\((\S+) to (\S+), before (\S+) to (\S+)\), and the bound still says nothing": [
+            count
+            for one in (longest, own)
+            for count in extremes([sum(entry.gamma > 0 for entry in run.rounds) for run in one.runs])
+        ],
         r"\((\S+) GiB on CIFAR-10, end to end (\S+):": peaks,
         r"mean cosines of (\S+) and (\S+)\)": [fmean(each) for each in others],
         r"by so little \((\S+), seeds (\S+) to (\S+)\)": mean_and_range(cosines),
@@ -245,6 +282,16 @@ def seeds(dataset: str, claim: str) -> list[float]:
     claims = json.loads((ROOT / f"results/{dataset}/claims.json").read_text(encoding="utf-8"))["claims"]
     (values,) = (one["values"].values() for one in claims if one["id"] == claim)
     return list(values)
+
+
+def ends_of(dataset: str) -> dict[str, float]:
+    """Mean test accuracy of every method at the end of its runs, in per cent."""
+    accuracies = json.loads((ROOT / f"results/{dataset}/test_accuracy.json").read_text(encoding="utf-8"))
+    return {name: 100 * value for name, value in accuracies.items() if name != "seeds"}
+
+
+def extremes(values: list[int]) -> list[float]:
+    return [min(values), max(values)]
 
 
 def mean_and_range(values: list[float]) -> list[float]:

@@ -89,7 +89,7 @@ def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
         "Minus end to end, test", "Minus end to end, validation", r"$\gamma_t>0$", r"Cov.${}\le0$", "Bound",
     ]  # fmt: skip
     right, wrapped = r">{\raggedleft\arraybackslash}p{%s}", r">{\raggedright\arraybackslash}p{%s}"
-    columns = "r" + right % "12mm" + "rr" + 2 * (wrapped % "10mm") + right % "14mm" + 2 * (wrapped % "16mm") + "rrr"
+    columns = "r" + right % "12mm" + "rr" + 2 * (wrapped % "10mm") + right % "14mm" + 2 * (wrapped % "15mm") + "rrr"
     lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", " & ".join(names) + r" \\", r"\midrule"]
     lines += [" & ".join(map(latex_escape, _cells(budgeted, cost))) + r" \\" for budgeted in budgets]
     data = "official copy" if _official(budgets) else UNOFFICIAL

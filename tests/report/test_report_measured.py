@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from replication.errors import ResultsError
+from replication.files import read_csv, write_csv
 from replication.report.ablations import ablation_numbers, latex_ablations, load_ablations, markdown_ablations
 from replication.report.analyses import load_analyses
 from replication.report.claims import write_claims
@@ -166,6 +167,21 @@ def test_numbers_of_analyses(shared_tree: Path) -> None:
     assert rounds_numbers(results)["boostresnet/first_gamma_half"] == spread(
         [np.sqrt((edge**2 - 0.25) / 0.75) for edge in edges]
     )
+
+
+def test_where_algorithm_1_would_have_ended(plant: Plant, tmp_path: Path) -> None:
+    """With the first round whose gamma is not positive: here the third of seed 1, and none of seed 0."""
+    for seed in (0, 1):
+        path = plant("digits", "boostresnet", seed) / "rounds.csv"
+    assert "boostresnet/first_failure/round" not in rounds_numbers(load_results("digits", tmp_path / "results"))
+    rows = read_csv(path)
+    rows[2] |= {"gamma": "0", "test_accuracy": "0.75"}
+    rows[4] |= {"gamma": "-0.5"}
+    write_csv(path, tuple(rows[0]), rows)
+    values = rounds_numbers(load_results("digits", tmp_path / "results"))
+    assert values["boostresnet/first_failure/round"] == "3"
+    assert values["boostresnet/first_failure/seeds"] == "1 of 2 seeds"
+    assert values["boostresnet/first_failure/test"] == "75.00\N{NO-BREAK SPACE}% (1 seed)"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 from pathlib import Path
 from statistics import fmean
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from replication.errors import ResultsError
 from replication.files import read_csv, write_csv
-from replication.report.comparisons import compared_at, equal_updates_points
+from replication.report.comparisons import compared_at, equal_operations_points, equal_updates_points
 from replication.report.costs import load_cost
 from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, signed, significant
 from replication.report.labels import E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_UPDATES
@@ -96,6 +97,38 @@ def test_the_row_at_equal_operations(plant: Plant, tmp_path: Path, flip: bool, v
     keys = {row.key for row in results_table(results, load_cost("digits", root)).rows}
     assert E2E_AT_EQUAL_OPERATIONS not in keys, "counted on another network"
     assert E2E_AT_EQUAL_OPERATIONS not in {row.key for row in results_table(results).rows}
+
+
+def test_refined_networks_at_equal_operations(plant: Plant, tmp_path: Path) -> None:
+    """BoostResNet's 1,400 updates are worth 143 end to end, as above; its refinement's are as many end to end."""
+    root = tmp_path / "results"
+    for method in ("boostresnet", "boostresnet-refined", "e2e"):
+        plant("digits", method, 0)
+    plant_cost(root, "digits")
+    results, cost = load_results("digits", root), load_cost("digits", root)
+    values = numbers(results, cost)
+    ((run, point),) = equal_operations_points(results, cost, refined=True)
+    assert run.method == "e2e" and point.gradient_updates == 143 + 1400
+    assert values["gap/refined_operations/after"] == "1,543"
+    end = results.of("boostresnet-refined")[0].history[-1]
+    for split in ("test", "validation"):
+        points = 100 * (getattr(end, f"{split}_accuracy") - getattr(point, f"{split}_accuracy"))
+        text = f"{points:+.2f}\N{NO-BREAK SPACE}points".replace("-", "\N{MINUS SIGN}")
+        assert values[f"gap/refined_operations/{split}"] == text
+    shutil.rmtree(root / "digits/boostresnet-refined")
+    results = load_results("digits", root)
+    assert equal_operations_points(results, cost, refined=True) == []
+    assert not [name for name in numbers(results, cost) if "refined_operations" in name]
+
+
+def test_differences_on_the_official_images(plant: Plant, tmp_path: Path) -> None:
+    for method, exact in (("boostresnet", 0.7), ("e2e", 0.8)):
+        path = plant("digits", method, 0, official=False) / "metrics.json"
+        edit_json(path, lambda metrics, exact=exact: metrics.update(exact_test_accuracy=exact))  # type: ignore[misc]
+    values = numbers(load_results("digits", tmp_path / "results"))
+    assert values["gap/boostresnet/exact"] == "\N{MINUS SIGN}10.00 points (1 seed)" != values["gap/boostresnet"]
+    edit_json(path, lambda metrics: metrics.pop("exact_test_accuracy"))
+    assert "gap/boostresnet/exact" not in numbers(load_results("digits", tmp_path / "results"))
 
 
 def test_a_point_exactly_at_the_updates_counts(plant: Plant, tmp_path: Path) -> None:
