@@ -1,7 +1,8 @@
 """The results table and the table of rounds as neutral rows; `render` and `readme` turn them into text.
 
 Besides the ends of the runs there are rows for the end-to-end network as it was when it had received as many updates as
-BoostResNet of the same seed took, or as many floating-point operations (the last evaluation point at or before that).
+BoostResNet of the same seed took (the last evaluation point at or before that), or as many floating-point operations
+(between two such points, accuracies and time on the straight line from one to the other).
 """
 
 from __future__ import annotations
@@ -194,7 +195,14 @@ def _early_row(key: str, label: str, pairs: list[tuple[Run, HistoryPoint]]) -> R
 
 
 def _seconds_at(run: Run, gradient_updates: int) -> float | None:
-    return next((t.seconds for t in reversed(run.timing) if t.gradient_updates <= gradient_updates), None)
+    """Seconds after so many updates, as the accuracies are: between two points, on the straight line."""
+    before = next((point for point in reversed(run.timing) if point.gradient_updates <= gradient_updates), None)
+    after = next((point for point in run.timing if point.gradient_updates >= gradient_updates), None)
+    if before is None or after is None:
+        return None
+    apart = after.gradient_updates - before.gradient_updates
+    part = (gradient_updates - before.gradient_updates) / apart if apart else 0.0
+    return before.seconds + part * (after.seconds - before.seconds)
 
 
 def _estimate(values: list[float | None]) -> Estimate | None:
