@@ -152,14 +152,15 @@ def _on_curve_images(tables: Sequence[ResultsTable]) -> str:
 
 
 def _exact_text(table: ResultsTable) -> str:
-    """Test accuracy on the part of an unofficial copy that is the official one."""
+    """Test accuracy on the part of an unofficial copy that is the official one. Of how many images nothing published
+    says: `data.exact_test_images` is how many were asked for, and fewer may be known.
+    """
     rows = [row for row in table.rows if row.exact_test is not None and row.key != BINARY]  # two classes have fewer
     values = [f"{row.label} {percent(row.exact_test, NO_VALUE)}" for row in rows]
     if not values or table.official:
         return ""
-    name, count = DATASET_LABELS[table.dataset], table.exact_test_images
-    known = f"{count:,} test images" if count else "test images"
-    return f"{name}, test accuracy on the {known} alone that are known to be the official ones: {', '.join(values)}."
+    which = "those test images alone that are known to be the official ones"
+    return f"{DATASET_LABELS[table.dataset]}, test accuracy on {which}: {', '.join(values)}."
 
 
 def budget_text(budgets: Sequence[float], without: str = NOT_RUN) -> str:

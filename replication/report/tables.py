@@ -63,7 +63,6 @@ class ResultsTable:
     rows: tuple[ResultRow, ...]
     official: bool
     budgets: tuple[float, ...]
-    exact_test_images: int | None = None
     compared: str = ""
     curve_images: str = ""
 
@@ -107,13 +106,11 @@ def results_table(results: DatasetResults, cost: Cost | None = None) -> ResultsT
                 rows.append(_early_row(E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_OPERATIONS_LABEL, points))
             rows.append(_early_row(E2E_AT_EQUAL_UPDATES, E2E_AT_EQUAL_UPDATES_LABEL, equal_updates_points(results)))
         rows.append(_method_row(results, method, style.label))
-    exact = {run.info.settings.get("data.exact_test_images") for run in results.all}
     return ResultsTable(
         results.dataset,
         tuple(rows),
         results.official,
         results.budgets,
-        exact.pop() if len(exact) == 1 else None,
         compared_at(results),
         curve_images(results),
     )
