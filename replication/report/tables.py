@@ -103,8 +103,9 @@ def results_table(results: DatasetResults, cost: Cost | None = None) -> ResultsT
         if method == "e2e":
             points = equal_operations_points(results, cost)
             if points:
-                rows.append(_early_row(E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_OPERATIONS_LABEL, points))
-            rows.append(_early_row(E2E_AT_EQUAL_UPDATES, E2E_AT_EQUAL_UPDATES_LABEL, equal_updates_points(results)))
+                rows.append(_early_row(results, E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_OPERATIONS_LABEL, points))
+            points = equal_updates_points(results)
+            rows.append(_early_row(results, E2E_AT_EQUAL_UPDATES, E2E_AT_EQUAL_UPDATES_LABEL, points))
         rows.append(_method_row(results, method, style.label))
     return ResultsTable(
         results.dataset,
@@ -173,21 +174,23 @@ def _learners(run: Run) -> int | None:
     return len(run.rounds) or run.metrics.learners
 
 
-def _early_row(key: str, label: str, pairs: list[tuple[Run, HistoryPoint]]) -> ResultRow:
+def _early_row(results: DatasetResults, key: str, label: str, pairs: list[tuple[Run, HistoryPoint]]) -> ResultRow:
     """The line of runs as they were at a point of their curves."""
+    runs = [run for run, _ in pairs]
     return ResultRow(
         key=key,
         label=label,
-        seeds=tuple(run.seed for run, _ in pairs),
+        seeds=tuple(run.seed for run in runs),
         train=_estimate([point.train_accuracy for _, point in pairs]),
         validation=_estimate([point.validation_accuracy for _, point in pairs]),
         test=_estimate([point.test_accuracy for _, point in pairs]),
         gradient_updates=tuple(point.gradient_updates for _, point in pairs),
-        blocks=tuple(run.metrics.blocks for run, _ in pairs),
-        parameters=tuple(run.metrics.parameters for run, _ in pairs),
+        blocks=tuple(run.metrics.blocks for run in runs),
+        parameters=tuple(run.metrics.parameters for run in runs),
         seconds=_mean([_seconds_at(run, point.gradient_updates) for run, point in pairs]),
         reported=None,
-        budgets=budgets_of([run for run, _ in pairs]),
+        budgets=budgets_of(runs),
+        remark=remark(runs, results.budgets),
     )
 
 
