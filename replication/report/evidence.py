@@ -12,12 +12,10 @@ from typing import Any
 
 import attrs
 
-from replication.errors import ResultsError
+from replication.report.analyses import ANALYSIS, load_analysis
 from replication.report.fields import read_object, read_rows
 from replication.report.reported import reported
 from replication.report.results import DatasetResults, Run
-
-ANALYSIS = "analysis.json"
 
 
 @attrs.frozen
@@ -168,14 +166,14 @@ def update_ratio(evidence: Evidence, slow: str, fast: str, level: float) -> Valu
 
 def analysis_field(evidence: Evidence, method: str, field: str) -> Values:
     """A number of analysis.json, by its dotted name."""
-    return evidence.per_run(method, ANALYSIS, lambda run: _analysis(run, field))
+    return evidence.per_run(method, ANALYSIS, lambda run: _analysed(run, field))
 
 
 def analysis_difference(evidence: Evidence, first: str, second: str, field: str) -> Values:
     """A number of analysis.json of the first method less that of the second, under the same seed."""
 
     def difference(one: Run, other: Run) -> float | None:
-        left, right = _analysis(one, field), _analysis(other, field)
+        left, right = _analysed(one, field), _analysed(other, field)
         return None if left is None or right is None else left - right
 
     return evidence.per_pair(first, second, ANALYSIS, difference)
@@ -278,14 +276,9 @@ def _accuracy(run: Run, split: str) -> float:
     return {"train": run.metrics.train_accuracy, "test": run.metrics.test_accuracy}[split]
 
 
-def _analysis(run: Run, field: str) -> float | None:
-    path = run.path / ANALYSIS
-    if not path.is_file():
-        return None
-    analysis = read_object(path)
-    if analysis.values.get("seed") != run.seed or analysis.values.get("method") != run.method:
-        raise ResultsError(f"{path} belongs to another run; analyse {run.dataset} {run.method} again")
-    return _number(analysis.values, field)
+def _analysed(run: Run, field: str) -> float | None:
+    analysis = load_analysis(run)
+    return None if analysis is None else analysis.number(field)
 
 
 def _number(values: Any, field: str) -> float | None:

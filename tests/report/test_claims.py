@@ -41,7 +41,8 @@ def set_column(folder: Path, column: str, values) -> None:
 
 def plant_analysis(folder: Path, **fields: object) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
-    (folder / "analysis.json").write_text(json.dumps({key: metrics[key] for key in ("method", "seed")} | fields))
+    keys = ("dataset", "method", "seed", "reading", "budget", "blocks", "official_data")
+    (folder / "analysis.json").write_text(json.dumps({"schema": 1, **{key: metrics[key] for key in keys}} | fields))
 
 
 def test_the_criteria_cover_every_claim_and_every_reported_number():
@@ -251,11 +252,17 @@ def test_values_that_are_no_numbers_are_left_out(plant, tmp_path):
     write_claims("digits", tmp_path / "results", tmp_path / "claims.json")
 
 
-def test_an_analysis_of_another_run_is_refused(plant, tmp_path):
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [("seed", 5), ("reading", "mlp"), ("budget", 0.5), ("blocks", 9), ("official_data", False), ("schema", 0)],
+)
+def test_an_analysis_of_another_run_is_refused(plant, tmp_path, key, other):
     folder = plant("digits", "e2e", 0)
     plant_analysis(folder, alignment={"mean": 0.2})
-    edit_json(folder / "analysis.json", lambda values: values.update(seed=5))
-    with pytest.raises(ResultsError, match=r"analysis\.json belongs to another run"):
+    judge("digits", tmp_path / "results")
+    edit_json(folder / "analysis.json", lambda values: values.update({key: other}))
+    again = "analyse the run again: python -m replication analyse digits e2e --seed 0"
+    with pytest.raises(ResultsError, match=rf"analysis\.json: {key} must be \S+, got \S+; {again}$"):
         judge("digits", tmp_path / "results")
 
 

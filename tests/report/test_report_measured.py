@@ -174,6 +174,7 @@ def test_numbers_of_analyses(shared_tree: Path) -> None:
         (lambda folder: (folder / "analysis/paths.csv").unlink(), "analysis/paths.csv"),
         (lambda folder: (folder / "analysis/paths.csv").write_text("length\n1\n"), "field 'share' is missing"),
         (lambda folder: edit_json(folder / "analysis.json", lambda v: v.update(seed=9)), "seed must be 0, got 9"),
+        (lambda folder: edit_json(folder / "analysis.json", lambda v: v.update(budget=1.0)), "budget must be 0.02, "),
     ],
 )
 def test_a_damaged_analysis_gives_one_line(
