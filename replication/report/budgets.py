@@ -27,7 +27,7 @@ class Budgeted:
     """BoostResNet's runs under one budget, and with them the end-to-end runs of the dataset, whatever their budget.
 
     Attributes:
-        own: whether it is the budget of the dataset's other methods.
+        own: whether these are the BoostResNet runs of the other tables.
     """
 
     budget: float
@@ -137,7 +137,9 @@ def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
         "gamma > 0, Cov. ≤ 0: rounds with a positive gamma, and with a covariance that is not positive by more than "
         "rounding. Bound: of Theorem 4.2, after the last round, mean.",
     ]
-    sentences += [f"{name}: all other methods were run under budget {one.budget:g}." for one in budgets if one.own]
+    sentences += [
+        f"{name}: budget {one.budget:g} is that of BoostResNet in the other tables." for one in budgets if one.own
+    ]
     if any(updates_worth(budgeted, cost) for budgeted in budgets):
         sentences.append(
             "In end-to-end updates: so many of those make as many floating-point operations, BoostResNet's passes "

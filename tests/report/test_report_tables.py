@@ -12,7 +12,7 @@ from rich.console import Console
 
 from replication.errors import ResultsError
 from replication.files import read_csv, write_csv
-from replication.report.comparisons import compared_at, equal_updates_points
+from replication.report.comparisons import compared_at, equal_operations_points, equal_updates_points
 from replication.report.costs import load_cost
 from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, signed, significant
 from replication.report.labels import E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_UPDATES
@@ -97,6 +97,40 @@ def test_the_row_at_equal_operations(plant: Plant, tmp_path: Path, flip: bool, v
     keys = {row.key for row in results_table(results, load_cost("digits", root)).rows}
     assert E2E_AT_EQUAL_OPERATIONS not in keys, "counted on another network"
     assert E2E_AT_EQUAL_OPERATIONS not in {row.key for row in results_table(results).rows}
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("data", {"content_hash": "f" * 64}),
+        ("evaluation", {"train_samples": 7}),
+        ("evaluation", {"held_out_samples": 7}),
+        ("evaluation", {"held_out_samples": 400}),  # more than there are: all, as without
+    ],
+)
+def test_points_of_curves_of_other_images_are_not_compared(
+    plant: Plant, tmp_path: Path, section: str, change: dict[str, object]
+) -> None:
+    root, folders = tmp_path / "results", {}
+    for method in ("boostresnet", "e2e", "boostresnet-refined"):
+        folders[method] = plant("digits", method, 0)
+    plant_cost(root, "digits")
+    cost = load_cost("digits", root)
+
+    def compared() -> list[bool]:
+        results = load_results("digits", root)
+        plain, refined = (equal_operations_points(results, cost, refined=refined) for refined in (False, True))
+        return [bool(points) for points in (equal_updates_points(results), plain, refined)]
+
+    def alter(run: dict[str, dict[str, dict[str, object]]]) -> None:
+        (run if section == "data" else run["config"])[section].update(change)  # type: ignore[arg-type]
+
+    same = change == {"held_out_samples": 400}
+    assert compared() == [True] * 3
+    edit_json(folders["boostresnet-refined"] / "run.json", alter)
+    assert compared() == [True, True, same]
+    edit_json(folders["e2e"] / "run.json", alter)
+    assert compared() == [same] * 3
 
 
 def test_a_point_exactly_at_the_updates_counts(plant: Plant, tmp_path: Path) -> None:
