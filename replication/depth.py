@@ -12,12 +12,13 @@ from typing import Any
 
 import attrs
 
+from replication.analysis.checks import check_parameters, read_run
 from replication.config import Experiment, LengthParams
 from replication.datasets import PreparedDataset
 from replication.errors import ConfigError, ResultsError
 from replication.files import read_csv, write_csv
 from replication.scratch_runs import scratch_metrics
-from replication.training.runs import read_description, run_folder
+from replication.training.runs import run_folder
 
 COLUMNS = ("method", "depth", "seed", "gradient_updates", "train_accuracy", "test_accuracy", "budget", "official_data")
 
@@ -38,7 +39,8 @@ def measure_depth(
 
     Raises:
         ConfigError: the reading has a stem or stages.
-        ResultsError: BoostResNet was not run under one of the seeds, or without test curve.
+        ResultsError: BoostResNet was not run under one of the seeds, or with other parameters or data, or without test
+            curve.
         TrainingError: an end-to-end training failed.
     """
     if experiment.model.reading != "mlp":
@@ -54,8 +56,10 @@ def _boostresnet_rows(
     experiment: Experiment, data: PreparedDataset, seed: int, runs_root: Path
 ) -> Iterator[dict[str, Any]]:
     folder = run_folder(runs_root, data.name, "boostresnet", seed)
-    if read_description(folder)["data"]["content_hash"] != data.content_hash:
+    description = read_run(folder, data.name, "boostresnet", seed)
+    if description["data"]["content_hash"] != data.content_hash:
         raise ResultsError(f"{folder} was trained on other data; train it again")
+    check_parameters(folder, description, experiment)
     rounds = read_csv(folder / "rounds.csv")
     if len(rounds) < max(experiment.depth.blocks):
         raise ResultsError(f"{folder} has {len(rounds)} blocks, depth.blocks asks for {max(experiment.depth.blocks)}")
@@ -63,16 +67,9 @@ def _boostresnet_rows(
         row = rounds[depth - 1]
         if not row["test_accuracy"]:
             raise ResultsError(f"{folder} has no test curve; set evaluation.test_curve and train it again")
-        yield _row(
-            experiment,
-            data,
-            "boostresnet",
-            depth,
-            seed,
-            int(row["cumulative_updates"]),
-            float(row["train_accuracy"]),
-            float(row["test_accuracy"]),
-        )
+        accuracies = float(row["train_accuracy"]), float(row["test_accuracy"])
+        updates, budget = int(row["cumulative_updates"]), description["budget"]
+        yield _row(data, "boostresnet", depth, seed, updates, *accuracies, budget)
 
 
 def _end_to_end_row(
@@ -83,11 +80,10 @@ def _end_to_end_row(
     shallow = attrs.evolve(shallow, end_to_end=LengthParams(depth * experiment.boostresnet.updates_per_block))
     metrics = scratch_metrics(shallow, data, "e2e", seed, scratch / str(depth))
     accuracies = metrics["train_accuracy"], metrics["test_accuracy"]
-    return _row(experiment, data, "e2e", depth, seed, metrics["gradient_updates"], *accuracies)
+    return _row(data, "e2e", depth, seed, metrics["gradient_updates"], *accuracies, metrics["budget"])
 
 
 def _row(
-    experiment: Experiment,
     data: PreparedDataset,
     method: str,
     depth: int,
@@ -95,6 +91,7 @@ def _row(
     updates: int,
     train_accuracy: float,
     test_accuracy: float,
+    budget: float,
 ) -> dict[str, Any]:
-    values = (method, depth, seed, updates, train_accuracy, test_accuracy, experiment.budget, data.official)
+    values = (method, depth, seed, updates, train_accuracy, test_accuracy, budget, data.official)
     return dict(zip(COLUMNS, values, strict=True))

@@ -57,6 +57,7 @@ def test_a_second_call_trains_nothing_and_other_parameters_train_again(shallow, 
         assert measure_depth(same, digits, (0,)) == first
     assert trained == [1, 3]
     changed = attrs.evolve(shallow, optimizer=attrs.evolve(shallow.optimizer, learning_rate=0.01))
+    train(changed, digits, "boostresnet", 0)
     measure_depth(changed, digits, (0,))
     assert trained == [1, 3, 1, 3]
 
@@ -80,3 +81,18 @@ def test_what_is_missing_is_named(shallow, digits):
     deeper = attrs.evolve(shallow, depth=DepthParams((5,)))
     with pytest.raises(ResultsError, match=r"has 3 blocks, depth\.blocks asks for 5"):
         measure_depth(deeper, digits, (0,))
+
+
+def test_boostresnet_of_other_parameters_is_not_held_against_end_to_end(shallow, digits, trained):
+    folder = train(shallow, digits, "boostresnet", 0)
+    longer = attrs.evolve(shallow, budget=2.0)
+    unclamped = attrs.evolve(shallow, optimizer=attrs.evolve(shallow.optimizer, gradient_clamp=None))
+    faster = attrs.evolve(shallow, runtime=attrs.evolve(shallow.runtime, precision="bfloat16"))
+    for other, words in (
+        (longer, r"budget = 1\.0, and params\.yaml has 2\.0"),
+        (unclamped, r"optimizer\.gradient_clamp = 0\.1, and params\.yaml has None"),
+        (faster, r"runtime\.precision = auto, and params\.yaml has bfloat16"),
+    ):
+        with pytest.raises(ResultsError, match=rf"^{folder} was trained with {words}; change params\.yaml"):
+            measure_depth(other, digits, (0,))
+    assert not trained
