@@ -38,18 +38,27 @@ def measure_depth(
     folder, which every dataset has, and so wait for the table where there is one.
 
     Raises:
-        ConfigError: the reading has a stem or stages.
-        ResultsError: BoostResNet was not run under one of the seeds, or with other parameters or data, or without test
-            curve.
+        ConfigError: as in `check_depths`.
+        ResultsError: BoostResNet was not run under one of the seeds, or with other parameters or data.
         TrainingError: an end-to-end training failed.
     """
-    if experiment.model.reading != "mlp":
-        raise ConfigError("accuracy against depth needs model.reading mlp: only there are the first blocks a network")
+    check_depths(experiment)
     rows = [row for seed in seeds for row in _boostresnet_rows(experiment, data, seed, runs_root)]
     for depth in experiment.depth.blocks:
         rows += [_end_to_end_row(experiment, data, depth, seed, scratch) for seed in seeds]
     write_csv(results_root / data.name / "e2e" / "depth.csv", COLUMNS, rows)
     return rows
+
+
+def check_depths(experiment: Experiment) -> None:
+    """ConfigError where no run of `experiment` could give accuracy against depth."""
+    deepest, blocks = max(experiment.depth.blocks), experiment.model.blocks
+    if experiment.model.reading != "mlp":
+        raise ConfigError("accuracy against depth needs model.reading mlp: only there are the first blocks a network")
+    if deepest > blocks:
+        raise ConfigError(f"depth.blocks must be at most {blocks}, BoostResNet's model.blocks, got {deepest}")
+    if not experiment.evaluation.test_curve:
+        raise ConfigError("accuracy against depth needs evaluation.test_curve true: it is that of BoostResNet's rounds")
 
 
 def _boostresnet_rows(
@@ -61,12 +70,8 @@ def _boostresnet_rows(
         raise ResultsError(f"{folder} was trained on other data; train it again")
     check_parameters(folder, description, experiment)
     rounds = read_csv(folder / "rounds.csv")
-    if len(rounds) < max(experiment.depth.blocks):
-        raise ResultsError(f"{folder} has {len(rounds)} blocks, depth.blocks asks for {max(experiment.depth.blocks)}")
     for depth in experiment.depth.blocks:
         row = rounds[depth - 1]
-        if not row["test_accuracy"]:
-            raise ResultsError(f"{folder} has no test curve; set evaluation.test_curve and train it again")
         accuracies = float(row["train_accuracy"]), float(row["test_accuracy"])
         updates, budget = int(row["cumulative_updates"]), description["budget"]
         yield _row(data, "boostresnet", depth, seed, updates, *accuracies, budget)

@@ -50,8 +50,13 @@ _OF_RUNS = {
 _REFUSES = "which parameters are refused, not what is written of the others"
 WITHOUT = {
     "check": {
+        "replication.analysis": _REFUSES,
+        "replication.boosting": _REFUSES,
         "replication.datasets": _REFUSES,
+        "replication.depth": _REFUSES,
         "replication.models": _REFUSES,
+        "replication.rounding": _REFUSES,
+        "replication.scratch_runs": _REFUSES,
         "replication.training": _REFUSES,
     },
     "prepare": {
