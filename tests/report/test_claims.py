@@ -273,7 +273,18 @@ def test_depth_and_cost(plant, tmp_path):
          "budget": 1.0, "official_data": True}
         for method, fall in (("e2e", 0.01), ("boostresnet", 0.0)) for depth in (1, 5, 10) for seed in range(3)
     ]  # fmt: skip
-    write_csv(tmp_path / "results/mnist/e2e/depth.csv", columns, rows)
+    path = tmp_path / "results/mnist/e2e/depth.csv"
+    for there in ([], rows[:3]):
+        if there:
+            write_csv(path, columns, there)
+        found = verdicts(tmp_path, "mnist")
+        assert (found["7a"].verdict, found["7a"].lacks) == ("not run", "depths")
+        assert found["7a"].reason == f"mnist/e2e/depth.csv {'has not two depths' if there else 'is not there'}"
+        assert (found["7a"].data, found["7a"].budget) == (None, None), "without evidence"
+    write_csv(path, columns, [row | {"official_data": "maybe"} for row in rows])
+    with pytest.raises(ResultsError, match=r"depth\.csv: row 1: official_data must be True or False, got 'maybe'"):
+        judge("mnist", tmp_path / "results")
+    write_csv(path, columns, rows)
     found = verdicts(tmp_path, "mnist")
     assert (found["7a"].verdict, found["7b"].verdict) == ("holds", "holds")
     assert found["7a"].statistic == pytest.approx(-0.09)
