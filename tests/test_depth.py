@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import attrs
@@ -11,6 +12,8 @@ from replication.config import DepthParams
 from replication.depth import measure_depth
 from replication.errors import ConfigError, ResultsError
 from replication.files import read_csv
+from replication.training import checkpoint
+from replication.training.checkpoint import run_key
 from replication.training.train import train
 
 
@@ -72,6 +75,22 @@ def test_a_run_of_other_code_is_trained_again(shallow, digits, trained, monkeypa
     monkeypatch.setattr("replication.scratch_runs.run_key", lambda determines: "0" * 32)
     measure_depth(one, digits, (0,))
     assert trained == [1, 1]
+
+
+def test_the_code_that_trains_is_in_the_key_of_a_run(tmp_path, monkeypatch):
+    """To the byte, and by what is in it: a copy elsewhere is the same code."""
+    here = run_key({"seed": 0})
+    package = Path(checkpoint.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "replication", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "replication/training/checkpoint.py"))
+    assert run_key({"seed": 0}) == here != run_key({"seed": 1})
+    for folder in ("boosting", "training", "report"):
+        path = sorted((tmp_path / "replication" / folder).glob("[a-z]*.py"))[0]
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + b" ")
+        assert (run_key({"seed": 0}) == here) is (folder == "report"), "no run depends on the report"
+        path.write_bytes(whole)
+        assert run_key({"seed": 0}) == here
 
 
 def test_what_is_missing_is_named(shallow, digits):
