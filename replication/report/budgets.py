@@ -61,7 +61,7 @@ def load_budgets(results: DatasetResults, results_root: Path = Path("results")) 
         by_budget[own[0].metrics.budget] = own
     if len(by_budget) < 2:
         return ()
-    check_alike([runs[0] for runs in (own, *by_budget.values()) if runs], but="budget")
+    check_alike([runs[0] for runs in (own, *by_budget.values()) if runs], "budget", f"run again: {again}")
     return tuple(
         Budgeted(budget, runs is own, DatasetResults(dataset, {"boostresnet": runs, "e2e": results.of("e2e")}))
         for budget, runs in sorted(by_budget.items())

@@ -106,7 +106,7 @@ def load_results(dataset: str, results_root: Path = Path("results"), again: str 
     """Every published run of `dataset`; what is not there is left out.
 
     Args:
-        again: the command that publishes damaged runs anew, for the error; by default each run's `evaluate`.
+        again: the command that makes damaged runs anew, for the error; by default each run's `evaluate`.
 
     Raises:
         ResultsError: a run is incomplete or malformed, or the seeds of one method were not trained alike.
@@ -116,7 +116,7 @@ def load_results(dataset: str, results_root: Path = Path("results"), again: str 
         folder = results_root / dataset / method
         found = tuple(load_run(folder / f"seed{seed}", dataset, method, seed, again) for seed in _seeds(folder))
         if found:
-            check_alike(found)
+            check_alike(found, advice=f"run again: {again}" if again else "")
             runs[method] = found
     return DatasetResults(dataset, runs)
 
@@ -163,13 +163,17 @@ def _check_rising(path: Path, updates: list[int]) -> None:
         raise ResultsError(f"{path}: gradient_updates must not fall from row to row")
 
 
-def check_alike(runs: Sequence[Run], but: str = "") -> None:
+def check_alike(runs: Sequence[Run], but: str = "", advice: str = "") -> None:
     """A mean over seeds is one only if nothing but the seed differed (and where it ran, and the setting `but`).
 
+    Args:
+        advice: what to do about it, for the error; by default to train the seeds alike.
+
     Raises:
-        ResultsError: naming the setting.
+        ResultsError: naming the setting and both runs.
     """
     first = runs[0]
+    advice = advice or f"train all seeds of {first.method} alike, or remove the odd one"
     for other in runs[1:]:
         pairs = {"data.content_hash": (first.info.content_hash, other.info.content_hash)}
         ours, theirs = first.info.settings, other.info.settings
@@ -180,6 +184,6 @@ def check_alike(runs: Sequence[Run], but: str = "") -> None:
             matters = matters and key != f"config.{but}"
             if ours_value != theirs_value and matters:
                 raise ResultsError(
-                    f"{other.path / 'run.json'}: {key} is {theirs_value!r:.40} but seed {first.seed} has "
-                    f"{ours_value!r:.40}; train all seeds of {first.method} alike, or remove the odd one"
+                    f"{other.path / 'run.json'}: {key} is {theirs_value!r:.40} but {first.path / 'run.json'} has "
+                    f"{ours_value!r:.40}; {advice}"
                 )

@@ -166,9 +166,9 @@ def test_without_a_test_curve_the_figure_shows_the_validation_split(planted: Pat
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("metrics.json", {"budget": 0.5}, r"0\.04/.*/seed0 was trained under budget 0\.5; run again: python -m repl"),
-        ("run.json", {"data": "1" * 64}, r"data\.content_hash is '1+ but seed 0 has '0+;"),
-        ("run.json", {"width": 99}, r"0\.04/.*run\.json: config\.model\.width is 99 but seed 0 has 16"),
+        ("metrics.json", {"budget": 0.5}, r"0\.04/.*/seed0 was trained under budget 0\.5; run again: "),
+        ("run.json", {"data": "1" * 64}, r"data\.content_hash is '1+ but .*/seed0/run\.json has '0+; run again: "),
+        ("run.json", {"width": 99}, r"0\.04/.*: config\.model\.width is 99 but \S*/run\.json has 16; run again: "),
     ],
 )
 def test_what_is_not_the_same_experiment_is_refused(planted: Path, file: str, change: dict, message: str) -> None:
@@ -182,7 +182,14 @@ def test_what_is_not_the_same_experiment_is_refused(planted: Path, file: str, ch
 
     for seed in range(3):
         edit_json(planted / f"digits/budgets/0.04/digits/boostresnet/seed{seed}" / file, alter)
-    with pytest.raises(ResultsError, match=message):
+    with pytest.raises(ResultsError, match=f"{message}.*budgets digits$"):
+        load(planted)
+
+
+def test_seeds_of_a_budget_that_are_not_alike_are_run_again_by_the_stage(planted: Path) -> None:
+    run = planted / "digits/budgets/0.04/digits/boostresnet/seed1/run.json"
+    edit_json(run, lambda values: values["config"]["model"].update(width=99))
+    with pytest.raises(ResultsError, match=r"width is 99 .*; run again: python -m replication budgets digits$"):
         load(planted)
 
 
