@@ -11,7 +11,7 @@ from replication.errors import ResultsError
 from replication.report.ablations import difference_text
 from replication.report.comparisons import behind, equal_operations_points, operations
 from replication.report.costs import Cost
-from replication.report.formats import Estimate, counts, latex_escape, percent, significant
+from replication.report.formats import Estimate, counts, latex_escape, latex_note, percent, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
 from replication.report.results import DatasetResults, Run, check_alike, load_results
 
@@ -93,8 +93,7 @@ def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
     lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", " & ".join(names) + r" \\", r"\midrule"]
     lines += [" & ".join(map(latex_escape, _cells(budgeted, cost))) + r" \\" for budgeted in budgets]
     data = "official copy" if _official(budgets) else UNOFFICIAL
-    note = latex_escape(" ".join([*_notes(budgets, cost), f"Data: {data}."]))
-    below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {note}\end{{minipage}}"
+    below = latex_note(" ".join([*_notes(budgets, cost), f"Data: {data}."]))
     return "\n".join([r"\setlength{\tabcolsep}{3pt}", *lines, r"\bottomrule", r"\end{tabular}", below, ""])
 
 

@@ -14,7 +14,17 @@ from replication.errors import ResultsError
 from replication.files import read_csv, write_csv
 from replication.report.comparisons import compared_at, equal_operations_points, equal_updates_points
 from replication.report.costs import load_cost
-from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, signed, significant
+from replication.report.formats import (
+    Estimate,
+    counts,
+    duration,
+    fixed,
+    latex_escape,
+    latex_note,
+    percent,
+    signed,
+    significant,
+)
 from replication.report.labels import E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_UPDATES
 from replication.report.macros import numbers
 from replication.report.readme import is_current, markers, update_page
@@ -236,6 +246,10 @@ def test_strings_are_escaped_for_latex() -> None:
         r"50\% of \{a\_\allowbreak{}b\} \& \$x\textasciicircum{}2\$ \#1 \textasciitilde{}\textbackslash{}n"
     )
     assert latex_escape("é ± −1 \u4e2d\x07 10⁻³") == (r"é \ensuremath{\pm} \ensuremath{-}1 ?? 10\ensuremath{^{-3}}")
+
+
+def test_a_note_is_escaped_and_as_wide_as_its_table() -> None:
+    assert latex_note("50 %") == r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize 50 \%\end{minipage}"
 
 
 def test_numbers_as_readers_want_them() -> None:
