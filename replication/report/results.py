@@ -19,14 +19,12 @@ from replication.report.fields import read_object, read_rows
 from replication.report.labels import BOOSTED, LABEL_BOOSTING, METHOD_STYLES, STOCK_LIBRARY
 from replication.report.records import (
     HistoryPoint,
-    LearnerRound,
     Metrics,
     Round,
     RunInfo,
     TimingPoint,
     read_history_point,
     read_info,
-    read_learner_round,
     read_metrics,
     read_round,
     read_timing_point,
@@ -50,7 +48,6 @@ class Run:
     metrics: Metrics
     history: tuple[HistoryPoint, ...]
     rounds: tuple[Round, ...]
-    learners: tuple[LearnerRound, ...]
     timing: tuple[TimingPoint, ...]
     info: RunInfo
 
@@ -136,16 +133,13 @@ def load_run(path: Path, dataset: str, method: str, seed: int, again: str = "") 
         history = tuple(map(read_history_point, read_rows(path / "history.csv")))
         rows = read_rows(path / "rounds.csv")
         rounds = tuple(map(read_round, rows)) if method in BOOSTED else ()
-        learners = tuple(map(read_learner_round, rows)) if method in LABEL_BOOSTING else ()
         timing = tuple(map(read_timing_point, read_rows(path / "timing.csv")))
         if not history:
             raise ResultsError(f"{path / 'history.csv'} has no rows")
         if method in (*BOOSTED, *LABEL_BOOSTING) and not rows:
             raise ResultsError(f"{path / 'rounds.csv'} has no rows")
         _check_rising(path / "history.csv", [point.gradient_updates for point in history])
-        return Run(
-            path, dataset, method, seed, read_metrics(metrics), history, rounds, learners, timing, read_info(run)
-        )
+        return Run(path, dataset, method, seed, read_metrics(metrics), history, rounds, timing, read_info(run))
     except ResultsError as error:
         raise ResultsError(f"{error}; {mend}") from None
 
