@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from replication.errors import ResultsError
+from replication.report import measured
 from replication.report.ablations import ablation_numbers, latex_ablations, load_ablations, markdown_ablations
 from replication.report.analyses import load_analyses
 from replication.report.claims import write_claims
@@ -166,6 +168,14 @@ def test_numbers_of_analyses(shared_tree: Path) -> None:
     assert rounds_numbers(results)["boostresnet/first_gamma_half"] == spread(
         [np.sqrt((edge**2 - 0.25) / 0.75) for edge in edges]
     )
+
+
+def test_the_article_asks_for_the_numbers_there_are() -> None:
+    paper = Path(__file__).parents[2] / "paper"
+    article = "".join(path.read_text(encoding="utf-8") for path in paper.glob("*.tex"))
+    names = {name for fields, _ in measured._TEXTS for name in fields}
+    unasked = {name for name in names if not re.search(rf"/{name}\b", article)}
+    assert unasked <= {"swaps/one", "swaps/tau_error", "theory/positive_gain", "theory/surely_nonpositive_gain"}
 
 
 @pytest.mark.parametrize(
