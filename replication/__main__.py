@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from replication import terminal
 from replication.config import DATASETS, METHODS, Experiment, load_experiment
 from replication.errors import ConfigError, ResultsError
+
+if TYPE_CHECKING:
+    from replication.datasets import PreparedDataset
 
 app = typer.Typer(
     name="python -m replication",
@@ -80,18 +83,16 @@ def train(
 ) -> None:
     """Train a method on a dataset and write runs/DATASET/METHOD/seedN."""
     from replication import tracking
-    from replication.datasets import load_prepared
     from replication.training import interruption
     from replication.training.runs import read_description, run_folder
     from replication.training.train import describe_start, train as train_run
 
-    experiment = _experiment(dataset, params, device)
+    experiment, data = _prepared(dataset, params, device)
     if method == "boostresnet-refined":
         read_description(run_folder(RUNS, dataset, "boostresnet", seed))  # before a run is announced that cannot start
     target = run_folder(RUNS, dataset, method, seed)
     if (target / "run.json").is_file() and os.environ.get("RANK", "0") == "0":
         print(f"{target} holds a finished run, which this one replaces when it is done", flush=True)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
     if method != "hist-gradient-boosting":  # a library's fit, which never asks whether it should stop
         interruption.listen()
     if int(os.environ.get("RANK", "0")) > 0:  # beside the first of torchrun's processes, which speaks for all
@@ -109,10 +110,8 @@ def train(
 def evaluate(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = PARAMS, device: Device = "") -> None:
     """Evaluate a run on its whole splits and publish results/DATASET/METHOD/seedN."""
     from replication.analysis.evaluate import evaluate as evaluate_run
-    from replication.datasets import load_prepared
 
-    experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
+    experiment, data = _prepared(dataset, params, device)
     metrics = evaluate_run(experiment, data, method, seed, RUNS, RESULTS)
     accuracies = ", ".join(f"{split} {metrics[f'{split}_accuracy']:.4f}" for split in ("train", "validation", "test"))
     print(f"{dataset} {method} seed {seed}: accuracy {accuracies}; {_copy(metrics['official_data'])}")
@@ -122,10 +121,8 @@ def evaluate(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = 
 def analyse(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = PARAMS, device: Device = "") -> None:
     """Hold a run against the theory, and take it apart: margins, probes, deleted and reordered blocks, paths."""
     from replication.analysis.analyse import analyse as analyse_run
-    from replication.datasets import load_prepared
 
-    experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
+    experiment, data = _prepared(dataset, params, device)
     analyse_run(experiment, data, method, seed, RUNS, RESULTS)
     print(f"wrote {RESULTS / dataset / method}/seed{seed}/analysis.json")
 
@@ -134,12 +131,10 @@ def analyse(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = P
 def depth(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None:
     """Compare accuracy against depth: BoostResNet's rounds, and end-to-end training anew at every depth (Figure 2)."""
     from replication.config import load_lists
-    from replication.datasets import load_prepared
     from replication.depth import measure_depth
     from replication.training import interruption
 
-    experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
+    experiment, data = _prepared(dataset, params, device)
     interruption.listen()
     rows = measure_depth(experiment, data, load_lists(params).seeds, RUNS, RESULTS)
     print(f"wrote {RESULTS / dataset / 'e2e' / 'depth.csv'}: {len(rows)} rows")
@@ -150,11 +145,9 @@ def budgets(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> N
     """Train BoostResNet under the other budgets of `budgets`: what do longer blocks change?"""
     from replication.budgets import measure_budgets
     from replication.config import load_budgets, load_lists
-    from replication.datasets import load_prepared
     from replication.training import interruption
 
-    experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
+    experiment, data = _prepared(dataset, params, device)
     interruption.listen()
     others, seeds = load_budgets(dataset, params), load_lists(params).seeds
     for folder in measure_budgets(experiment, others, data, seeds, RESULTS):
@@ -166,11 +159,9 @@ def ablate(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> No
     """Measure deviations: train the variants of `ablations` and hold them against the default's runs."""
     from replication.ablations import measure_ablations
     from replication.config import load_lists, load_variants
-    from replication.datasets import load_prepared
     from replication.training import interruption
 
-    experiment = _experiment(dataset, params, device)
-    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
+    experiment, data = _prepared(dataset, params, device)
     interruption.listen()
     variants, seeds = load_variants(dataset, params), load_lists(params).seeds
     rows = measure_ablations(experiment, variants, data, seeds, RUNS, RESULTS)
@@ -195,12 +186,9 @@ def cost(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None
     """Time updates and count their memory, against end-to-end training and the released code's way."""
     from replication.analysis.cost import measure_cost
     from replication.config import load_defaults
-    from replication.datasets import load_prepared
 
-    experiment = _experiment(dataset, params, device)
-    evaluation = load_defaults(dataset, params).evaluation
-    data = load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
-    measured = measure_cost(experiment, evaluation, data, RESULTS)
+    experiment, data = _prepared(dataset, params, device)
+    measured = measure_cost(experiment, load_defaults(dataset, params).evaluation, data, RESULTS)
     for name, ratio in measured["ratios"].items():
         print(f"{name:40} {ratio:8.3f}")
 
@@ -298,15 +286,17 @@ def layers(dataset: Dataset, params: Params = PARAMS) -> None:
     Console().print(table)
 
 
-def _experiment(dataset: str, params: Path, device: str) -> Experiment:
+def _prepared(dataset: str, params: Path, device: str) -> tuple[Experiment, PreparedDataset]:
+    """A dataset's experiment, on the device that is asked for, and its data."""
     from replication.config import experiment_from_dict
+    from replication.datasets import load_prepared
 
     experiment = load_experiment(dataset, params)
-    if not device:
-        return experiment
-    values = experiment.as_dict()
-    values["runtime"]["device"] = device
-    return experiment_from_dict(values, "--device")
+    if device:
+        values = experiment.as_dict()
+        values["runtime"]["device"] = device
+        experiment = experiment_from_dict(values, "--device")
+    return experiment, load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
 
 
 def _copy(official: bool) -> str:

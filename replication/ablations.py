@@ -10,10 +10,10 @@ from typing import Any
 
 import attrs
 
+from replication.analysis.checks import check_parameters
 from replication.analysis.evaluate import evaluate
-from replication.config import CHANGE_NO_RUN, UNCHANGED, EvaluationParams, Experiment, Variant
+from replication.config import UNCHANGED, EvaluationParams, Experiment, Variant
 from replication.datasets import PreparedDataset
-from replication.errors import ResultsError
 from replication.files import write_csv
 from replication.scratch_runs import scratch_metrics
 from replication.training.runs import read_description, run_folder
@@ -66,10 +66,7 @@ def _default_row(
     experiment: Experiment, data: PreparedDataset, method: str, seed: int, runs_root: Path, scratch: Path
 ) -> dict[str, Any]:
     folder = run_folder(runs_root, data.name, method, seed)
-    found = read_description(folder)["config"]
-    for section, value in experiment.as_dict().items():
-        if section not in CHANGE_NO_RUN and found.get(section) != value:
-            raise ResultsError(f"{folder} was trained with other parameters in '{section}'; train it again first")
+    check_parameters(folder, read_description(folder), experiment)
     metrics = evaluate(experiment, data, method, seed, runs_root, scratch / UNCHANGED / "results")
     return _row(UNCHANGED, "", method, seed, metrics)
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 import yaml
 
-from replication.analysis.checks import read_run
-from replication.config import CHANGE_NO_RUN, METHODS, PRECISIONS, Experiment, Lists, load_experiment, load_lists
+from replication.analysis.checks import check_parameters, read_run
+from replication.config import METHODS, Experiment, Lists, load_experiment, load_lists
 from replication.datasets import PreparedDataset, load_prepared
 from replication.datasets.pairs import data_of_method
 from replication.errors import ReplicationError, ResultsError
@@ -60,7 +60,7 @@ def adopt(
     experiment = load_experiment(dataset, params)
     _check_lists(source, dataset, method, seed, load_lists(params))
     stage = "refine" if method == _REFINED else "train"
-    _check_parameters(source, description, experiment)
+    check_parameters(source, description, experiment)
     if not other_code:
         _check_code(source, description, stage)
     _check_data(source, description, load_prepared(prepared_root / f"{dataset}.safetensors"), method, experiment)
@@ -109,21 +109,6 @@ def _check_lists(source: Path, dataset: str, method: str, seed: int, lists: List
     for name, value, known in wanted:
         if value not in known:
             raise ResultsError(f"{source} is of {value}, which is not in `{name}` of params.yaml; add it there first")
-
-
-def _check_parameters(source: Path, description: dict[str, Any], experiment: Experiment) -> None:
-    found = description.get("config")
-    if not isinstance(found, dict):
-        raise ResultsError(f"{source}/run.json has no configuration; copy the run directory again")
-    parameters, runtime = experiment.as_dict(), _section(found, "runtime")
-    pairs = [(key, found.get(key), wanted) for key, wanted in parameters.items() if key not in CHANGE_NO_RUN]
-    pairs += [(f"runtime.{key}", runtime.get(key), parameters["runtime"][key]) for key in PRECISIONS]
-    for name, there, here in pairs:
-        if there != here:
-            raise ResultsError(
-                f"{source} was trained with {name} = {there}, and params.yaml has {here}; change params.yaml to what"
-                " was trained, or train again"
-            )
 
 
 def _note_threads(source: Path, description: dict[str, Any], experiment: Experiment) -> None:

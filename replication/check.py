@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from replication.analysis.cost import check_depths as check_cost_depths
 from replication.config import Experiment, load_budgets, load_experiment, load_lists, load_variants
+from replication.config.strict_yaml import load_strictly
 from replication.datasets.pairs import check_pair
 from replication.datasets.prepare import validation_size
 from replication.datasets.sources import COLLECTIONS, Collection
+from replication.depth import check_depths
 from replication.models.build import check_blocks
 from replication.training.device import choose_device
 from replication.training.features import check_views
@@ -26,6 +29,9 @@ def check_parameters(dataset: str, path: Path) -> None:
     load_budgets(dataset, path)
     default, collection = load_experiment(dataset, path), COLLECTIONS[dataset]
     choose_device(default.runtime)
+    check_cost_depths(default)
+    if dataset in load_strictly(path.read_text(encoding="utf-8"))["depth_of"]:
+        check_depths(default)
     for experiment in (default, *(variant.experiment for variant in load_variants(dataset, path))):
         _check(experiment, collection)
 

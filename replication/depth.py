@@ -12,12 +12,13 @@ from typing import Any
 
 import attrs
 
+from replication.analysis.checks import check_parameters, read_run
 from replication.config import Experiment, LengthParams
 from replication.datasets import PreparedDataset
 from replication.errors import ConfigError, ResultsError
 from replication.files import read_csv, write_csv
 from replication.scratch_runs import scratch_metrics
-from replication.training.runs import read_description, run_folder
+from replication.training.runs import run_folder
 
 COLUMNS = ("method", "depth", "seed", "gradient_updates", "train_accuracy", "test_accuracy", "budget", "official_data")
 
@@ -37,12 +38,11 @@ def measure_depth(
     folder, which every dataset has, and so wait for the table where there is one.
 
     Raises:
-        ConfigError: the reading has a stem or stages.
-        ResultsError: BoostResNet was not run under one of the seeds, or without test curve.
+        ConfigError: as in `check_depths`.
+        ResultsError: BoostResNet was not run under one of the seeds, or with other parameters or data.
         TrainingError: an end-to-end training failed.
     """
-    if experiment.model.reading != "mlp":
-        raise ConfigError("accuracy against depth needs model.reading mlp: only there are the first blocks a network")
+    check_depths(experiment)
     rows = [row for seed in seeds for row in _boostresnet_rows(experiment, data, seed, runs_root)]
     for depth in experiment.depth.blocks:
         rows += [_end_to_end_row(experiment, data, depth, seed, scratch) for seed in seeds]
@@ -50,29 +50,31 @@ def measure_depth(
     return rows
 
 
+def check_depths(experiment: Experiment) -> None:
+    """ConfigError where no run of `experiment` could give accuracy against depth."""
+    deepest, blocks = max(experiment.depth.blocks), experiment.model.blocks
+    if experiment.model.reading != "mlp":
+        raise ConfigError("accuracy against depth needs model.reading mlp: only there are the first blocks a network")
+    if deepest > blocks:
+        raise ConfigError(f"depth.blocks must be at most {blocks}, BoostResNet's model.blocks, got {deepest}")
+    if not experiment.evaluation.test_curve:
+        raise ConfigError("accuracy against depth needs evaluation.test_curve true: it is that of BoostResNet's rounds")
+
+
 def _boostresnet_rows(
     experiment: Experiment, data: PreparedDataset, seed: int, runs_root: Path
 ) -> Iterator[dict[str, Any]]:
     folder = run_folder(runs_root, data.name, "boostresnet", seed)
-    if read_description(folder)["data"]["content_hash"] != data.content_hash:
+    description = read_run(folder, data.name, "boostresnet", seed)
+    if description["data"]["content_hash"] != data.content_hash:
         raise ResultsError(f"{folder} was trained on other data; train it again")
+    check_parameters(folder, description, experiment)
     rounds = read_csv(folder / "rounds.csv")
-    if len(rounds) < max(experiment.depth.blocks):
-        raise ResultsError(f"{folder} has {len(rounds)} blocks, depth.blocks asks for {max(experiment.depth.blocks)}")
     for depth in experiment.depth.blocks:
         row = rounds[depth - 1]
-        if not row["test_accuracy"]:
-            raise ResultsError(f"{folder} has no test curve; set evaluation.test_curve and train it again")
-        yield _row(
-            experiment,
-            data,
-            "boostresnet",
-            depth,
-            seed,
-            int(row["cumulative_updates"]),
-            float(row["train_accuracy"]),
-            float(row["test_accuracy"]),
-        )
+        accuracies = float(row["train_accuracy"]), float(row["test_accuracy"])
+        updates, budget = int(row["cumulative_updates"]), description["budget"]
+        yield _row(data, "boostresnet", depth, seed, updates, *accuracies, budget)
 
 
 def _end_to_end_row(
@@ -83,11 +85,10 @@ def _end_to_end_row(
     shallow = attrs.evolve(shallow, end_to_end=LengthParams(depth * experiment.boostresnet.updates_per_block))
     metrics = scratch_metrics(shallow, data, "e2e", seed, scratch / str(depth))
     accuracies = metrics["train_accuracy"], metrics["test_accuracy"]
-    return _row(experiment, data, "e2e", depth, seed, metrics["gradient_updates"], *accuracies)
+    return _row(data, "e2e", depth, seed, metrics["gradient_updates"], *accuracies, metrics["budget"])
 
 
 def _row(
-    experiment: Experiment,
     data: PreparedDataset,
     method: str,
     depth: int,
@@ -95,6 +96,7 @@ def _row(
     updates: int,
     train_accuracy: float,
     test_accuracy: float,
+    budget: float,
 ) -> dict[str, Any]:
-    values = (method, depth, seed, updates, train_accuracy, test_accuracy, experiment.budget, data.official)
+    values = (method, depth, seed, updates, train_accuracy, test_accuracy, budget, data.official)
     return dict(zip(COLUMNS, values, strict=True))

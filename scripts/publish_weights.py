@@ -11,7 +11,6 @@ above 5 MB stay where they are, with a line that says so.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -19,7 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from replication.config import DATASETS  # noqa: E402
+from replication.errors import ReplicationError, ResultsError  # noqa: E402
 from replication.files import atomic_folder, read_json  # noqa: E402
+from replication.report.fields import read_object  # noqa: E402
 from replication.run_directory import WEIGHTS, copy_model  # noqa: E402
 from replication.training.runs import model_kind, read_description, run_folder  # noqa: E402
 
@@ -29,14 +31,20 @@ MOST_BYTES = 5_000_000
 def best_seed(method: Path) -> int:
     """Of results/DATASET/METHOD: the seed with the highest validation accuracy, the first of several."""
     accuracies = {
-        int(path.parent.name.removeprefix("seed")): json.loads(path.read_text(encoding="utf-8"))["validation_accuracy"]
+        int(path.parent.name.removeprefix("seed")): read_object(path).fraction("validation_accuracy")
         for path in method.glob("seed*/metrics.json")
     }
     return min(accuracies, key=lambda seed: (-accuracies[seed], seed))
 
 
 def publish(dataset: str, results: Path, runs: Path, weights: Path) -> None:
-    """Copy the best run of every method that left a network of at most 5 MB; replaces what was there."""
+    """Copy the best run of every method that left a network of at most 5 MB; replaces what was there.
+
+    Raises:
+        ReplicationError: nothing is published of the dataset, a run is damaged, or the file system refused.
+    """
+    if not (results / dataset).is_dir():
+        raise ResultsError(f"there is no {results / dataset}: no run was published; `dvc repro report@{dataset}` first")
     for method in sorted(path.name for path in (results / dataset).iterdir() if any(path.glob("seed*/metrics.json"))):
         seed = best_seed(results / dataset / method)
         source, target = (run_folder(root, dataset, method, seed) for root in (runs, weights))
@@ -70,11 +78,16 @@ def publish_budgets(dataset: str, results: Path, scratch: Path, weights: Path) -
 
 
 def main() -> int:
+    """Publish what is here of a dataset; says in one line what is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("dataset")
-    dataset, results, weights = parser.parse_args().dataset, Path("results"), Path("weights")
-    publish(dataset, results, Path("runs"), weights)
-    publish_budgets(dataset, results, Path("scratch/budgets"), weights)
+    parser.add_argument("dataset", choices=DATASETS)
+    dataset, results, weights = parser.parse_args().dataset, ROOT / "results", ROOT / "weights"
+    try:
+        publish(dataset, results, ROOT / "runs", weights)
+        publish_budgets(dataset, results, ROOT / "scratch" / "budgets", weights)
+    except ReplicationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     return 0
 
 

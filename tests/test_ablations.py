@@ -77,8 +77,12 @@ def test_a_default_that_is_missing_or_another_is_named(experiment, exponential, 
     with pytest.raises(ResultsError, match="no finished run in runs/digits/boostresnet/seed0"):
         measure_ablations(experiment, (exponential,), digits, (0,))
     train(exponential.experiment, digits, "boostresnet", 0)
-    with pytest.raises(ResultsError, match=r"runs/digits/boostresnet/seed0 was trained with other .* in 'boostresnet'"):
+    with pytest.raises(ResultsError, match=r"boostresnet/seed0 was trained with boostresnet\.oracle_loss = expon"):
         measure_ablations(experiment, (exponential,), digits, (0,))
+    train(experiment, digits, "boostresnet", 0)
+    faster = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, precision="bfloat16", threads=2))
+    with pytest.raises(ResultsError, match=r"trained with runtime\.precision = auto, and params\.yaml has bfloat16"):
+        measure_ablations(faster, (exponential,), digits, (0,))
     assert not trained and not Path("results").exists()
 
 

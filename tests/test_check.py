@@ -27,6 +27,11 @@ MISTAKES = (
     ("data.validation_fraction", "digits", "validation_fraction: 0.1 ", "validation_fraction: 0.0001 "),
     ("stock_library.train_samples", "mnist", "train_samples: 10000              # [?] trains",
      "train_samples: 5              # [?] trains"),
+    (r"cost\.depths must be at least 4 for released, got 3", "digits", "depths: [9, 18, ", "depths: [3, 18, "),
+    (r"cost\.depths must be at least 3 for mlp, got 2", "mnist", "depths: [9, 18, ", "depths: [2, 18, "),
+    (r"needs model\.reading mlp", "digits", "depth_of: [mnist] ", "depth_of: [digits, mnist] "),
+    (r"depth\.blocks must be at most 10, .*, got 11", "mnist", "blocks: [1, 2, 4, 6, 8, 10]", "blocks: [1, 2, 4, 11]"),
+    (r"needs evaluation\.test_curve true", "mnist", "test_curve: true ", "test_curve: false "),
     ("prefix_mode", "cifar10", "cached_views: 0 ", "cached_views: 2 "),  # among the ablations
 )  # fmt: skip
 
@@ -43,6 +48,15 @@ def test_what_a_later_stage_would_refuse_is_refused_at_once(
     with pytest.raises(ReplicationError, match=words) as caught:
         check_parameters(dataset, path)
     assert "\n" not in str(caught.value)
+
+
+def test_what_concerns_another_dataset_is_not_refused(tmp_path: Path) -> None:
+    path, text = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text()
+    for before, after in (("test_curve: true ", "test_curve: false "), ("depths: [9, 18, ", "depths: [3, 18, ")):
+        assert before in text
+        text = text.replace(before, after, 1)
+    path.write_text(text.replace("depth_of: [mnist] ", "depth_of: [] "))
+    check_parameters("mnist", path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")

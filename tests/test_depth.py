@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import attrs
@@ -9,8 +10,10 @@ import pytest
 
 from replication.config import DepthParams
 from replication.depth import measure_depth
-from replication.errors import ResultsError
+from replication.errors import ConfigError, ResultsError
 from replication.files import read_csv
+from replication.training import checkpoint
+from replication.training.checkpoint import run_key
 from replication.training.train import train
 
 
@@ -57,6 +60,7 @@ def test_a_second_call_trains_nothing_and_other_parameters_train_again(shallow, 
         assert measure_depth(same, digits, (0,)) == first
     assert trained == [1, 3]
     changed = attrs.evolve(shallow, optimizer=attrs.evolve(shallow.optimizer, learning_rate=0.01))
+    train(changed, digits, "boostresnet", 0)
     measure_depth(changed, digits, (0,))
     assert trained == [1, 3, 1, 3]
 
@@ -73,10 +77,40 @@ def test_a_run_of_other_code_is_trained_again(shallow, digits, trained, monkeypa
     assert trained == [1, 1]
 
 
+def test_the_code_that_trains_is_in_the_key_of_a_run(tmp_path, monkeypatch):
+    """To the byte, and by what is in it: a copy elsewhere is the same code."""
+    here = run_key({"seed": 0})
+    package = Path(checkpoint.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "replication", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "replication/training/checkpoint.py"))
+    assert run_key({"seed": 0}) == here != run_key({"seed": 1})
+    for folder in ("boosting", "training", "report"):
+        path = sorted((tmp_path / "replication" / folder).glob("[a-z]*.py"))[0]
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + b" ")
+        assert (run_key({"seed": 0}) == here) is (folder == "report"), "no run depends on the report"
+        path.write_bytes(whole)
+        assert run_key({"seed": 0}) == here
+
+
 def test_what_is_missing_is_named(shallow, digits):
     with pytest.raises(ResultsError, match="no finished run in runs/digits/boostresnet/seed0"):
         measure_depth(shallow, digits, (0,))
-    train(shallow, digits, "boostresnet", 0)
     deeper = attrs.evolve(shallow, depth=DepthParams((5,)))
-    with pytest.raises(ResultsError, match=r"has 3 blocks, depth\.blocks asks for 5"):
+    with pytest.raises(ConfigError, match=r"depth\.blocks must be at most 3, BoostResNet's model\.blocks, got 5"):
         measure_depth(deeper, digits, (0,))
+
+
+def test_boostresnet_of_other_parameters_is_not_held_against_end_to_end(shallow, digits, trained):
+    folder = train(shallow, digits, "boostresnet", 0)
+    longer = attrs.evolve(shallow, budget=2.0)
+    unclamped = attrs.evolve(shallow, optimizer=attrs.evolve(shallow.optimizer, gradient_clamp=None))
+    faster = attrs.evolve(shallow, runtime=attrs.evolve(shallow.runtime, precision="bfloat16"))
+    for other, words in (
+        (longer, r"budget = 1\.0, and params\.yaml has 2\.0"),
+        (unclamped, r"optimizer\.gradient_clamp = 0\.1, and params\.yaml has None"),
+        (faster, r"runtime\.precision = auto, and params\.yaml has bfloat16"),
+    ):
+        with pytest.raises(ResultsError, match=rf"^{folder} was trained with {words}; change params\.yaml"):
+            measure_depth(other, digits, (0,))
+    assert not trained

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from replication.analysis.evaluate import evaluate
 from replication.budgets import measure_budgets
 from replication.files import write_json
 from replication.training.runs import load_model, read_description
-from scripts.publish_weights import MOST_BYTES, best_seed, publish_budgets
+from replication.training.train import train
+from scripts.publish_weights import MOST_BYTES, best_seed, main, publish_budgets
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = sorted(path.parent for path in (ROOT / "weights").glob("**/seed*/run.json"))
@@ -56,3 +58,34 @@ def test_the_runs_of_a_budget_are_those_that_were_published(
     shutil.rmtree("scratch")
     publish_budgets("digits", Path("results"), Path("scratch/budgets"), Path("weights"))
     assert "are not under scratch/budgets" in capsys.readouterr().out and folder.is_dir()
+
+
+def test_the_command_works_from_anywhere_and_says_in_one_line_what_is_wrong(
+    tmp_path: Path, monkeypatch, capsys, experiment, digits
+) -> None:
+    monkeypatch.setattr("scripts.publish_weights.ROOT", tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    def told(dataset: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["publish_weights.py", dataset])
+        code = main()
+        return code, capsys.readouterr().err
+
+    code, error = told("digits")
+    assert code == 1 and error.startswith("error: there is no ") and len(error.splitlines()) == 1
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    source = train(experiment, digits, "boostresnet", 0, runs)
+    evaluate(experiment, digits, "boostresnet", 0, runs, results)
+    assert told("digits") == (0, "")
+    weights = tmp_path / "weights/digits/boostresnet/seed0/model.safetensors"
+    assert weights.read_bytes() == (source / weights.name).read_bytes()
+    (source / weights.name).write_bytes(b"cut")
+    code, error = told("digits")
+    assert code == 1 and "model.safetensors" in error and len(error.splitlines()) == 1
+    (results / "digits/boostresnet/seed0/metrics.json").write_text("{}")
+    code, error = told("digits")
+    assert code == 1 and "field 'validation_accuracy' is missing" in error and len(error.splitlines()) == 1
+    with pytest.raises(SystemExit, match="2"):
+        told("imagenet")
+    assert "choose from" in capsys.readouterr().err

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from replication.config import AUXILIARIES, BinaryParams
+from replication.config import AUXILIARIES, CHANGE_NO_RUN, PRECISIONS, BinaryParams, Experiment
 from replication.errors import ResultsError
 from replication.files import read_csv
 from replication.training.record import COLUMNS
@@ -35,6 +36,7 @@ NUMBERS_OF_ROUNDS: dict[str, tuple[str, ...]] = {
 _KINDS = {"adaboost-mm": "ensemble", "gradient-boosting": "ensemble", "hist-gradient-boosting": "scores"}
 _COUNTS, _WORDS = ("gradient_updates", "cumulative_updates"), ("module", "moved_on")
 _LONGEST_COUNT = 18  # digits
+_ABSENT = "nothing"  # how a parameter is shown that one side does not have
 
 # Another machine's rounding moves the few examples that lie between two classes; of damaged weights hardly one is left.
 _TRAIN_ERROR_TOLERANCE = 0.01
@@ -100,6 +102,33 @@ def binary_pair(description: dict[str, Any], path: Path) -> BinaryParams:
         return BinaryParams(negative=pair["negative"], positive=pair["positive"])
     except ValueError:
         raise ResultsError(f"{path} has no valid 'config.binary'; train the run again") from None
+
+
+def check_parameters(folder: Path, description: dict[str, Any], experiment: Experiment) -> None:
+    """Hold what a run was trained with against `experiment`: all that changes numbers by more than rounding.
+
+    Raises:
+        ResultsError: naming the parameter.
+    """
+    for name, there, here in _parameters(description["config"], experiment.as_dict()):
+        if there != here:
+            raise ResultsError(
+                f"{folder} was trained with {name} = {there}, and params.yaml has {here}; change params.yaml to what"
+                " was trained, or train again"
+            )
+
+
+def _parameters(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """What determines a run, by its dotted name, with both values."""
+    for section, here in wanted.items():
+        there = found.get(section, _ABSENT)
+        if not isinstance(here, dict):
+            yield section, there, here
+            continue
+        there = there if isinstance(there, dict) else {}
+        for key in {**here, **there}:
+            if section not in CHANGE_NO_RUN or (section == "runtime" and key in PRECISIONS):
+                yield f"{section}.{key}", there.get(key, _ABSENT), here.get(key, _ABSENT)
 
 
 def check_tables(folder: Path, description: dict[str, Any]) -> None:

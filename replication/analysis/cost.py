@@ -47,7 +47,7 @@ def measure_cost(
     Raises:
         ConfigError: one of `cost.depths` is too small for a network of this reading.
     """
-    _check_depths(experiment)
+    check_depths(experiment)
     device, repetitions = choose_device(experiment.runtime), experiment.cost.repetitions
     sample = sampled(data, experiment.cost.samples)
     bench = Bench(experiment, sample, device)
@@ -166,7 +166,7 @@ def _evaluation_milliseconds(bench: Bench, block: int) -> float:
     return round(statistics.median(taken) * 1000 / len(batch), 4)
 
 
-def _check_depths(experiment: Experiment) -> None:
+def check_depths(experiment: Experiment) -> None:
     least = 3 + _stems(experiment)
     if min(experiment.cost.depths) < least:
         wrong = min(experiment.cost.depths)

@@ -10,7 +10,7 @@ import attrs
 from replication.config import UNCHANGED
 from replication.report.claims import student_interval
 from replication.report.fields import Fields, read_rows
-from replication.report.formats import Estimate, all_equal, counts, fixed, latex_escape, percent, signed
+from replication.report.formats import Estimate, all_equal, counts, fixed, latex_escape, latex_note, percent, signed
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
 
 Value = Callable[["AblationRun"], float]
@@ -110,9 +110,7 @@ def latex_ablations(ablations: Sequence[Ablated]) -> str:
     names = " & ".join((*HEADINGS[:-1], r"$\gamma_t>0$"))
     lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", names + r" \\", r"\midrule"]
     lines += [" & ".join(map(latex_escape, _cells(ablated))) + r" \\" for ablated in ablations]
-    note = latex_escape(_note(ablations))
-    below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {note}\end{{minipage}}"
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", below, ""])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", latex_note(_note(ablations)), ""])
 
 
 def markdown_ablations(tables: Mapping[str, Sequence[Ablated]]) -> str:

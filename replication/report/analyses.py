@@ -14,6 +14,7 @@ from replication.report.fields import Fields, read_object, read_rows
 from replication.report.results import DatasetResults, Run
 
 SCHEMA = 1
+ANALYSIS = "analysis.json"
 
 
 @attrs.frozen
@@ -70,16 +71,34 @@ def load_analyses(results: DatasetResults) -> dict[str, tuple[Analysis, ...]]:
     """
     by_method: dict[str, tuple[Analysis, ...]] = {}
     for method, runs in results.runs.items():
-        found = tuple(_load(run) for run in runs if (run.path / "analysis.json").is_file())
+        found = tuple(analysis for run in runs if (analysis := load_analysis(run)) is not None)
         if found:
             by_method[method] = found
     return by_method
 
 
-def _load(run: Run) -> Analysis:
+def load_analysis(run: Run) -> Analysis | None:
+    """The analysis of a published run; None where it was not analysed.
+
+    Raises:
+        ResultsError: it is damaged, or of another run: one of the same name that was trained and published since is not
+            the one that was analysed.
+    """
+    if not (run.path / ANALYSIS).is_file():
+        return None
+    metrics = run.metrics
+    wanted = {
+        "schema": SCHEMA,
+        "dataset": run.dataset,
+        "method": run.method,
+        "seed": run.seed,
+        "reading": metrics.reading,
+        "budget": metrics.budget,
+        "blocks": metrics.blocks,
+        "official_data": metrics.official_data,
+    }
     try:
-        summary = read_object(run.path / "analysis.json")
-        wanted = {"schema": SCHEMA, "dataset": run.dataset, "method": run.method, "seed": run.seed}
+        summary = read_object(run.path / ANALYSIS)
         for name, expected in wanted.items():
             summary.expect(name, expected)
     except ResultsError as error:

@@ -11,7 +11,7 @@ from replication.errors import ResultsError
 from replication.report.ablations import difference_text
 from replication.report.comparisons import behind, equal_operations_points, operations
 from replication.report.costs import Cost
-from replication.report.formats import Estimate, counts, latex_escape, percent, significant
+from replication.report.formats import Estimate, counts, latex_escape, latex_note, percent, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
 from replication.report.results import DatasetResults, Run, check_alike, load_results
 
@@ -27,7 +27,7 @@ class Budgeted:
     """BoostResNet's runs under one budget, and with them the end-to-end runs of the dataset, whatever their budget.
 
     Attributes:
-        own: whether it is the budget of the dataset's other methods.
+        own: whether these are the BoostResNet runs of the other tables.
     """
 
     budget: float
@@ -61,7 +61,7 @@ def load_budgets(results: DatasetResults, results_root: Path = Path("results")) 
         by_budget[own[0].metrics.budget] = own
     if len(by_budget) < 2:
         return ()
-    check_alike([runs[0] for runs in (own, *by_budget.values()) if runs], but="budget")
+    check_alike([runs[0] for runs in (own, *by_budget.values()) if runs], "budget", f"run again: {again}")
     return tuple(
         Budgeted(budget, runs is own, DatasetResults(dataset, {"boostresnet": runs, "e2e": results.of("e2e")}))
         for budget, runs in sorted(by_budget.items())
@@ -93,8 +93,7 @@ def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
     lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", " & ".join(names) + r" \\", r"\midrule"]
     lines += [" & ".join(map(latex_escape, _cells(budgeted, cost))) + r" \\" for budgeted in budgets]
     data = "official copy" if _official(budgets) else UNOFFICIAL
-    note = latex_escape(" ".join([*_notes(budgets, cost), f"Data: {data}."]))
-    below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {note}\end{{minipage}}"
+    below = latex_note(" ".join([*_notes(budgets, cost), f"Data: {data}."]))
     return "\n".join([r"\setlength{\tabcolsep}{3pt}", *lines, r"\bottomrule", r"\end{tabular}", below, ""])
 
 
@@ -137,7 +136,9 @@ def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
         "gamma > 0, Cov. ≤ 0: rounds with a positive gamma, and with a covariance that is not positive by more than "
         "rounding. Bound: of Theorem 4.2, after the last round, mean.",
     ]
-    sentences += [f"{name}: all other methods were run under budget {one.budget:g}." for one in budgets if one.own]
+    sentences += [
+        f"{name}: budget {one.budget:g} is that of BoostResNet in the other tables." for one in budgets if one.own
+    ]
     if any(updates_worth(budgeted, cost) for budgeted in budgets):
         sentences.append(
             "In end-to-end updates: so many of those make as many floating-point operations, BoostResNet's passes "

@@ -70,8 +70,3 @@ def build_report(
         if folder / name not in written:
             (folder / name).unlink(missing_ok=True)
     return written
-
-
-def build_all(results_root: Path = Path("results"), out_root: Path = Path("paper/generated")) -> list[Path]:
-    """`build_report` for every dataset."""
-    return [path for dataset in DATASETS for path in build_report(dataset, results_root, out_root)]

@@ -19,14 +19,33 @@ def point_at(run: Run, gradient_updates: int) -> HistoryPoint | None:
 
 
 def equal_updates_points(results: DatasetResults) -> list[tuple[Run, HistoryPoint]]:
-    """End-to-end runs with the point where they had BoostResNet's number of updates, for the seeds that both have."""
+    """End-to-end runs with the point where they had BoostResNet's number of updates, for the seeds that both have, with
+    curves of the same images.
+    """
     pairs = []
-    for run in results.of("e2e"):
-        boosted = results.seed("boostresnet", run.seed)
-        point = point_at(run, boosted.metrics.gradient_updates) if boosted else None
+    for run, boosted in _pairs(results):
+        point = point_at(run, boosted.metrics.gradient_updates)
         if point is not None:
             pairs.append((run, point))
     return pairs
+
+
+def _pairs(results: DatasetResults) -> list[tuple[Run, Run]]:
+    """End to end and BoostResNet of the same seed, of which points on the curves may be held against each other."""
+    pairs = [(run, results.seed("boostresnet", run.seed)) for run in results.of("e2e")]
+    return [(run, boosted) for run, boosted in pairs if boosted and _images(run) == _images(boosted)]
+
+
+def _images(run: Run) -> tuple[object, ...]:
+    """What determines the images behind its curve: the data, and how many of each split."""
+    settings, info = run.info.settings, run.info
+    held_out = settings.get("evaluation.held_out_samples")
+    asked = (
+        (settings.get("evaluation.train_samples"), info.train_size),
+        (held_out, info.validation_size),
+        (held_out, info.test_size),
+    )
+    return (info.content_hash, *(size if samples is None else min(samples, size) for samples, size in asked))
 
 
 def behind(
@@ -72,14 +91,13 @@ def equal_operations_points(
     results: DatasetResults, cost: Cost | None, *, refined: bool = False
 ) -> list[tuple[Run, HistoryPoint]]:
     """End-to-end runs as they were when their updates had taken the floating-point operations that BoostResNet took,
-    or BoostResNet and its refinement, for the seeds that both have: between two points of the curve, on the straight
-    line from one to the other.
+    or BoostResNet and its refinement, for the seeds that both have, with curves of the same images: between two points
+    of the curve, on the straight line from one to the other.
     """
     found = []
-    for run in results.of("e2e"):
-        boosted = results.seed("boostresnet", run.seed)
-        made = operations(boosted, cost) if boosted and cost else ()
-        further = _refinement(results, boosted) if refined and boosted else 0
+    for run, boosted in _pairs(results):
+        made = operations(boosted, cost) if cost else ()
+        further = _refinement(results, boosted) if refined else 0
         point = _between(run, int(made[-1]) + further) if made and further is not None else None
         if point is not None:
             found.append((run, point))
@@ -87,9 +105,13 @@ def equal_operations_points(
 
 
 def _refinement(results: DatasetResults, boosted: Run) -> int | None:
-    """The updates, end to end, of the refinement of a BoostResNet run; None where it was not refined."""
+    """The updates, end to end, of the refinement of a BoostResNet run; None where it was not refined, or its curve is
+    of other images.
+    """
     run = results.seed("boostresnet-refined", boosted.seed)
-    return run.metrics.gradient_updates - boosted.metrics.gradient_updates if run else None
+    if run is None or _images(run) != _images(boosted):
+        return None
+    return run.metrics.gradient_updates - boosted.metrics.gradient_updates
 
 
 def _between(run: Run, gradient_updates: int) -> HistoryPoint | None:
@@ -115,7 +137,7 @@ def _between(run: Run, gradient_updates: int) -> HistoryPoint | None:
 
 def operations(boosted: Run, cost: Cost) -> tuple[float, ...]:
     """The floating-point operations of a BoostResNet run up to the end of each round, in end-to-end updates that make
-    as many; empty where the cost was measured on another network or without counting.
+    as many; empty where the cost was measured on another network, another batch size or without counting.
 
     Counted are its updates and, at the end of every round, what the next one needs: all training images go once through
     the new module and its classifier, on stored outputs, for gamma and for the outputs to store. A forward pass counts
@@ -123,7 +145,10 @@ def operations(boosted: Run, cost: Cost) -> tuple[float, ...]:
     """
     blocks = {block.module: block for block in cost.blocks}
     whole = cost.end_to_end_flops
-    if not whole or cost.reading != boosted.metrics.reading:
+    settings = boosted.info.settings
+    measured = (cost.reading, cost.auxiliary, cost.batch_size, len(cost.blocks))
+    asked = (settings.get("boostresnet.auxiliary"), settings.get("optimizer.batch_size"), len(boosted.rounds))
+    if not whole or measured != (boosted.metrics.reading, *asked):
         return ()
     made, total = [], 0.0
     for entry in boosted.rounds:

@@ -42,7 +42,6 @@ class BlockCost:
     as_released: Spread
     end_to_end: Spread
     plain_end_to_end: Spread
-    memory: int
     streaming_memory: int
     as_released_memory: int
     stored_features: int | None
@@ -94,7 +93,6 @@ class Cost:
     adaboost_mm: Spread
     adaboost_mm_memory: int
     matrix_gflops: float
-    copy_gb_per_s: float
     peak_shares: dict[str, Share]
     blocks: tuple[BlockCost, ...]
     depths: tuple[DepthCost, ...]
@@ -235,7 +233,6 @@ def _cost(fields: Fields) -> Cost:
         adaboost_mm=_spread(adaboost_mm, "update_ms"),
         adaboost_mm_memory=adaboost_mm.section("memory").integer("total"),
         matrix_gflops=machine.number("matrix_gflops"),
-        copy_gb_per_s=machine.number("copy_gb_per_s"),
         peak_shares=_shares(fields.section("peak_shares")),
         blocks=blocks,
         depths=tuple(map(_depth, _sections(fields, "depth"))),
@@ -255,7 +252,6 @@ def _block(fields: Fields) -> BlockCost:
         as_released=_spread(fields, "as_released_ms"),
         end_to_end=_spread(fields, "end_to_end_ms"),
         plain_end_to_end=_spread(fields, "plain_end_to_end_ms"),
-        memory=fields.section("memory").integer("total"),
         streaming_memory=fields.section("streaming_memory").integer("total"),
         as_released_memory=fields.section("as_released_memory").integer("total"),
         stored_features=stored.optional(stored.integer, "bytes"),

@@ -8,6 +8,8 @@ import attrs
 
 from replication.report.fields import Fields, read_rows
 
+DEPTH = "e2e/depth.csv"  # under results/DATASET
+
 
 @attrs.frozen
 class DepthRun:
@@ -28,7 +30,7 @@ def load_depth(dataset: str, results_root: Path = Path("results")) -> tuple[Dept
     Raises:
         ResultsError: it is damaged.
     """
-    path = results_root / dataset / "e2e" / "depth.csv"
+    path = results_root / dataset / DEPTH
     return tuple(map(_depth_run, read_rows(path))) if path.is_file() else ()
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import attrs
 
-from replication.errors import ResultsError
-from replication.report.fields import read_object, read_rows
+from replication.report.analyses import ANALYSIS, load_analysis
+from replication.report.depth import DEPTH, DepthRun, load_depth
+from replication.report.fields import read_object
+from replication.report.records import Metrics
 from replication.report.reported import reported
 from replication.report.results import DatasetResults, Run
-
-ANALYSIS = "analysis.json"
 
 
 @attrs.frozen
@@ -135,9 +135,11 @@ def round_extreme(evidence: Evidence, column: str, extreme: str, method: str = "
 
 def accuracy_difference(evidence: Evidence, first: str, second: str, split: str) -> Values:
     """Final accuracy of the first method less that of the second, under the same seed."""
-    return evidence.per_pair(
-        first, second, "metrics.json", lambda one, other: _accuracy(one, split) - _accuracy(other, split)
-    )
+
+    def difference(one: Run, other: Run) -> float:
+        return _accuracy(one.metrics, split) - _accuracy(other.metrics, split)
+
+    return evidence.per_pair(first, second, "metrics.json", difference)
 
 
 def reported_difference(evidence: Evidence, method: str, split: str) -> Values:
@@ -146,7 +148,7 @@ def reported_difference(evidence: Evidence, method: str, split: str) -> Values:
     target = None if figures is None else {"train": figures.train, "test": figures.test}[split]
     if target is None:
         return Values({}, (), missing="the reported figure is not available to us", lacks="paper's value")
-    return evidence.per_run(method, "metrics.json", lambda run: _accuracy(run, split) - target / 100)
+    return evidence.per_run(method, "metrics.json", lambda run: _accuracy(run.metrics, split) - target / 100)
 
 
 def update_ratio(evidence: Evidence, slow: str, fast: str, level: float) -> Values:
@@ -168,39 +170,33 @@ def update_ratio(evidence: Evidence, slow: str, fast: str, level: float) -> Valu
 
 def analysis_field(evidence: Evidence, method: str, field: str) -> Values:
     """A number of analysis.json, by its dotted name."""
-    return evidence.per_run(method, ANALYSIS, lambda run: _analysis(run, field))
+    return evidence.per_run(method, ANALYSIS, lambda run: _analysed(run, field))
 
 
 def analysis_difference(evidence: Evidence, first: str, second: str, field: str) -> Values:
     """A number of analysis.json of the first method less that of the second, under the same seed."""
 
     def difference(one: Run, other: Run) -> float | None:
-        left, right = _analysis(one, field), _analysis(other, field)
+        left, right = _analysed(one, field), _analysed(other, field)
         return None if left is None or right is None else left - right
 
     return evidence.per_pair(first, second, ANALYSIS, difference)
 
 
 def depth_difference(evidence: Evidence, method: str, split: str) -> Values:
-    """Accuracy of the deepest network less that of the shallowest, from results/DATASET/e2e/depth.csv.
-
-    Its columns: method, depth, seed, train_accuracy, test_accuracy, budget, official_data (True or False).
-    """
-    name = f"{evidence.dataset}/e2e/depth.csv"
-    path = evidence.root / name
-    if not path.is_file():
-        return Values({}, (), missing=f"{name} is not there")
-    rows = [row for row in read_rows(path) if row.text("method") == method]
+    """Accuracy of the deepest network less that of the shallowest, from results/DATASET/e2e/depth.csv."""
+    name = f"{evidence.dataset}/{DEPTH}"
+    if not (evidence.root / name).is_file():
+        return Values({}, (), missing=f"{name} is not there", lacks="depths")
+    runs = [run for run in load_depth(evidence.dataset, evidence.root) if run.method == method]
     by_seed = {}
-    for seed in sorted({row.integer("seed") for row in rows}):
-        accuracies = {
-            row.integer("depth"): row.number(f"{split}_accuracy") for row in rows if row.integer("seed") == seed
-        }
+    for seed in sorted({run.seed for run in runs}):
+        accuracies = {run.depth: _accuracy(run, split) for run in runs if run.seed == seed}
         if len(accuracies) > 1:
             by_seed[seed] = accuracies[max(accuracies)] - accuracies[min(accuracies)]
-    budgets = tuple(row.number("budget") for row in rows)
-    official = all(row.text("official_data") == "True" for row in rows) if rows else None
-    return Values(by_seed, (name,), budgets, official, missing="" if by_seed else f"{name} has not two depths")
+    if not by_seed:
+        return Values({}, (name,), missing=f"{name} has not two depths", lacks="depths")
+    return Values(by_seed, (name,), tuple(run.budget for run in runs), all(run.official for run in runs))
 
 
 def cost_ratio(evidence: Evidence, field: str) -> Values:
@@ -274,18 +270,13 @@ def _column(run: Run, name: str) -> list[float] | None:
     return None if not values or any(value is None for value in values) else values
 
 
-def _accuracy(run: Run, split: str) -> float:
-    return {"train": run.metrics.train_accuracy, "test": run.metrics.test_accuracy}[split]
+def _accuracy(end: Metrics | DepthRun, split: str) -> float:
+    return {"train": end.train_accuracy, "test": end.test_accuracy}[split]
 
 
-def _analysis(run: Run, field: str) -> float | None:
-    path = run.path / ANALYSIS
-    if not path.is_file():
-        return None
-    analysis = read_object(path)
-    if analysis.values.get("seed") != run.seed or analysis.values.get("method") != run.method:
-        raise ResultsError(f"{path} belongs to another run; analyse {run.dataset} {run.method} again")
-    return _number(analysis.values, field)
+def _analysed(run: Run, field: str) -> float | None:
+    analysis = load_analysis(run)
+    return None if analysis is None else analysis.number(field)
 
 
 def _number(values: Any, field: str) -> float | None:

@@ -71,6 +71,11 @@ def latex_escape(text: str) -> str:
     return "".join(_latex_exponent(part) if part and part[0] in _SUPERSCRIPT else _latex_part(part) for part in parts)
 
 
+def latex_note(text: str) -> str:
+    """`text`, escaped, as a note of a table's own width below it."""
+    return rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {latex_escape(text)}\end{{minipage}}"
+
+
 def _latex_exponent(part: str) -> str:
     return rf"\ensuremath{{^{{{part.translate(str.maketrans(_SUPERSCRIPT, _PLAIN))}}}}}"
 

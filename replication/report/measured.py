@@ -22,30 +22,21 @@ _CHANCE = 0.55  # two classes of about equal size: what guessing reaches, with s
 
 # Names under METHOD/ and in analysis.json: whole numbers, shown as one or as a range over seeds ...
 _COUNTS = {
-    "theory/rounds": "theory.rounds",
     "theory/positive_gain": "theory.positive_gain_blocks",
     "theory/surely_positive_gain": "theory.surely_positive_gain_blocks",
     "theory/surely_nonpositive_gain": "theory.surely_nonpositive_gain_blocks",
-    "theory/nonpositive_covariance": "theory.nonpositive_covariance_blocks",
     "theory/surely_positive_covariance": "theory.surely_positive_covariance_blocks",
     "theory/nonpositive_proof_covariance": "theory.nonpositive_proof_covariance_blocks",
     "theory/surely_positive_proof_covariance": "theory.surely_positive_proof_covariance_blocks",
     "theory/condition": "theory.condition_blocks",
-    "theory/bound_holds": "theory.bound_holds_blocks",
-    "theory/first_nonvacuous": "theory.first_nonvacuous_block",
     "lesions/half": "lesions.half_deleted",
     "paths/blocks": "paths.blocks",
-    "alignment/positive": "alignment.positive_blocks",
-    "alignment/blocks": "alignment.blocks",
     "analysis/test_images": "settings.test_images",
     "analysis/random_images": "settings.random_images",
     "analysis/random_draws": "settings.random_draws",
 }
 # ... fractions, as mean and deviation in per cent ...
 _FRACTIONS = {
-    "margins/train_nonpositive": "margins.train.nonpositive",
-    "margins/test_nonpositive": "margins.test.nonpositive",
-    "theory/train_error": "theory.final.train_error",
     "modules/first": "modules.probe_test_first",
     "modules/last": "modules.probe_test_last",
     "lesions/error": "lesions.error",
@@ -59,21 +50,14 @@ _INCREASES = {
     "lesions/single_mean": "lesions.single_mean_increase",
     "lesions/single_median": "lesions.single_median_increase",
     "lesions/single_max": "lesions.single_max_increase",
-    "lesions/within_stages": "lesions.within_stages_mean_increase",
 }
 # ... and other numbers, as mean and deviation.
 _VALUES = {
     "theory/exponential_loss": "theory.final.exponential_loss",
-    "theory/bound_product": "theory.final.bound_product",
     "theory/bound_exponential": "theory.final.bound_exponential",
-    "theory/slack": "theory.smallest_slack",
     "margins/train_tenth": "margins.train.tenth_percentile",
-    "margins/train_median": "margins.train.median",
-    "margins/test_tenth": "margins.test.tenth_percentile",
-    "margins/test_median": "margins.test.median",
     "complexity/log10_bound": "complexity.log10_bound",
     "modules/tau": "modules.probe_test_kendall_tau",
-    "lesions/tau": "lesions.kendall_tau",
     "swaps/tau_error": "swaps.tau_error_correlation",
     "paths/length": "paths.mean_length",
     "alignment/mean": "alignment.mean",
@@ -178,12 +162,10 @@ def cost_numbers(cost: Cost | None) -> Numbers:
         "cost/as_released_ms": _unit(statistics.fmean(block.as_released.median for block in blocks), "ms"),
         "cost/adaboost_mm_ms": _unit(cost.adaboost_mm.median, "ms"),
         "cost/e2e_memory": _mebibytes(cost.end_to_end_memory),
-        "cost/cached_memory": _mebibytes(max(block.memory for block in blocks)),
         "cost/streaming_memory": _mebibytes(max(block.streaming_memory for block in blocks)),
         "cost/as_released_memory": _mebibytes(max(block.as_released_memory for block in blocks)),
         "cost/adaboost_mm_memory": _mebibytes(cost.adaboost_mm_memory),
         "cost/matrix_gflops": significant(cost.matrix_gflops, ""),
-        "cost/copy": significant(cost.copy_gb_per_s, ""),
         "cost/e2e_share": _share(cost.peak_shares["end_to_end"].matrix),
         "cost/batches": {"cached": "stored prefix outputs", "augmented": "exact augmentation"}.get(
             cost.batches, cost.batches
@@ -223,8 +205,6 @@ def _promise(cost: Cost) -> Numbers:
         "cost/C2": _unit(c2, "ms"),
         "cost/promised_ms": _unit(c1 + c2, "ms"),
         "cost/measured_ms": _unit(statistics.fmean(cached), "ms"),
-        "cost/M1": _mebibytes(m1),
-        "cost/M2": _mebibytes(m2),
         "cost/promised_memory": _mebibytes(m1 + m2),
         "cost/measured_memory": _mebibytes(statistics.fmean(memory)),
     }

@@ -25,10 +25,7 @@ class Metrics:
     budget: float
     reading: str
     lemma_difference: float | None
-    final_edge: float | None
     bound: float | None
-    positive_gamma_blocks: int | None
-    rounds: int | None
     learners: int | None
     smallest_edge: float | None
     stock_library: str | None
@@ -40,7 +37,6 @@ class HistoryPoint:
     """One evaluation point; None where the quantity was not measured."""
 
     gradient_updates: int
-    block: int | None
     train_accuracy: float | None
     validation_accuracy: float | None
     test_accuracy: float | None
@@ -53,11 +49,8 @@ class Round:
     block: int
     module: str
     gradient_updates: int
-    cumulative_updates: int
-    moved_on: str
     edge: float
     gamma: float
-    weak_learning_gain: float
     covariance: float | None
     alpha: float
     bound: float
@@ -70,22 +63,6 @@ class Round:
     def positive_covariance(self) -> bool:
         """Whether the second half of Definition 4.1 fails: above zero by more than rounding."""
         return self.covariance is not None and self.covariance > ROUNDING
-
-
-@attrs.frozen
-class LearnerRound:
-    """One round of boosting labels: a weak learner, its weight in the sum, and the sum with it.
-
-    `edge` and `bound` are AdaBoost's; gradient boosting has neither.
-    """
-
-    block: int
-    gradient_updates: int
-    edge: float | None
-    alpha: float
-    bound: float | None
-    train_error: float
-    test_accuracy: float | None
 
 
 @attrs.frozen
@@ -140,10 +117,7 @@ def read_metrics(fields: Fields) -> Metrics:
         budget=fields.number("budget"),
         reading=fields.text("reading"),
         lemma_difference=fields.optional(fields.number, "lemma_3_2_max_difference"),
-        final_edge=fields.optional(fields.number, "final_edge"),
         bound=fields.optional(fields.number, "bound"),
-        positive_gamma_blocks=fields.optional(fields.integer, "positive_gamma_blocks"),
-        rounds=fields.optional(fields.integer, "rounds"),
         learners=fields.optional(fields.integer, "learners"),
         smallest_edge=fields.optional(fields.number, "smallest_edge"),
         stock_library=fields.optional(fields.text, "stock_library"),
@@ -154,7 +128,6 @@ def read_metrics(fields: Fields) -> Metrics:
 def read_history_point(row: Fields) -> HistoryPoint:
     return HistoryPoint(
         gradient_updates=row.integer("gradient_updates"),
-        block=row.cell(row.integer, "block"),
         train_accuracy=row.cell(row.fraction, "train_accuracy"),
         validation_accuracy=row.cell(row.fraction, "validation_accuracy"),
         test_accuracy=row.cell(row.fraction, "test_accuracy"),
@@ -166,29 +139,14 @@ def read_round(row: Fields) -> Round:
         block=row.integer("block"),
         module=row.label("module"),
         gradient_updates=row.integer("gradient_updates"),
-        cumulative_updates=row.integer("cumulative_updates"),
-        moved_on=row.text("moved_on"),
         edge=row.number("edge"),
         gamma=row.number("gamma"),
-        weak_learning_gain=row.number("weak_learning_gain"),
         covariance=row.cell(row.number, "covariance"),
         alpha=row.number("alpha"),
         bound=row.number("bound"),
         train_error=row.fraction("train_error"),
         train_accuracy=row.cell(row.fraction, "train_accuracy"),
         validation_accuracy=row.cell(row.fraction, "validation_accuracy"),
-        test_accuracy=row.cell(row.fraction, "test_accuracy"),
-    )
-
-
-def read_learner_round(row: Fields) -> LearnerRound:
-    return LearnerRound(
-        block=row.integer("block"),
-        gradient_updates=row.integer("gradient_updates"),
-        edge=row.cell(row.number, "edge"),
-        alpha=row.number("alpha"),
-        bound=row.cell(row.number, "bound"),
-        train_error=row.fraction("train_error"),
         test_accuracy=row.cell(row.fraction, "test_accuracy"),
     )
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from replication.report.comparisons import SAME_UPDATES
 from replication.report.costs import Cost, load_cost, targets
-from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, significant
+from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, latex_note, percent, significant
 from replication.report.labels import (
     BINARY,
     DATASET_LABELS,
@@ -152,14 +152,15 @@ def _on_curve_images(tables: Sequence[ResultsTable]) -> str:
 
 
 def _exact_text(table: ResultsTable) -> str:
-    """Test accuracy on the part of an unofficial copy that is the official one."""
+    """Test accuracy on the part of an unofficial copy that is the official one. Of how many images nothing published
+    says: `data.exact_test_images` is how many were asked for, and fewer may be known.
+    """
     rows = [row for row in table.rows if row.exact_test is not None and row.key != BINARY]  # two classes have fewer
     values = [f"{row.label} {percent(row.exact_test, NO_VALUE)}" for row in rows]
     if not values or table.official:
         return ""
-    name, count = DATASET_LABELS[table.dataset], table.exact_test_images
-    known = f"{count:,} test images" if count else "test images"
-    return f"{name}, test accuracy on the {known} alone that are known to be the official ones: {', '.join(values)}."
+    which = "those test images alone that are known to be the official ones"
+    return f"{DATASET_LABELS[table.dataset]}, test accuracy on {which}: {', '.join(values)}."
 
 
 def budget_text(budgets: Sequence[float], without: str = NOT_RUN) -> str:
@@ -190,9 +191,7 @@ def latex_results(table: ResultsTable) -> str:
     for row in rows:
         lines.append(" & ".join(map(latex_escape, cells(row, shown))) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    remarks = latex_escape(" ".join([*notes([table], shown), state_text(table)]))
-    below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {remarks}\end{{minipage}}"
-    return "\n".join([*lines, below, ""])
+    return "\n".join([*lines, latex_note(" ".join([*notes([table], shown), state_text(table)])), ""])
 
 
 def state_text(table: ResultsTable) -> str:
@@ -214,17 +213,15 @@ def latex_rounds(rows: Iterable[RoundRow], remark: str = "") -> str:
     body = [" & ".join(map(latex_escape, _round_cells(row))) + r" \\" for row in rows]
     if not body:
         return r"\notrun" + "\n"
-    below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {latex_escape(remark)}\end{{minipage}}"
-    return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}", *([below] if remark else []), ""])
+    below = [latex_note(remark)] if remark else []
+    return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}", *below, ""])
 
 
 def latex_targets(cost: Cost) -> str:
     """What the implementation was to reach beside what it reached here; a tabular with its note below."""
     lines = [r"\begin{tabular}{@{}llll@{}}", r"\toprule", r"Quantity & Target & Reached & \\", r"\midrule"]
     lines += [" & ".join(map(latex_escape, texts)) + r" \\" for texts in _target_cells(cost)]
-    remark = latex_escape(_targets_remark(cost))
-    below = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {remark}\end{{minipage}}"
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", below, ""])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", latex_note(_targets_remark(cost)), ""])
 
 
 def markdown_targets(cost: Cost | None) -> str:

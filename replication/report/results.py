@@ -19,14 +19,12 @@ from replication.report.fields import read_object, read_rows
 from replication.report.labels import BOOSTED, LABEL_BOOSTING, METHOD_STYLES, STOCK_LIBRARY
 from replication.report.records import (
     HistoryPoint,
-    LearnerRound,
     Metrics,
     Round,
     RunInfo,
     TimingPoint,
     read_history_point,
     read_info,
-    read_learner_round,
     read_metrics,
     read_round,
     read_timing_point,
@@ -50,7 +48,6 @@ class Run:
     metrics: Metrics
     history: tuple[HistoryPoint, ...]
     rounds: tuple[Round, ...]
-    learners: tuple[LearnerRound, ...]
     timing: tuple[TimingPoint, ...]
     info: RunInfo
 
@@ -106,7 +103,7 @@ def load_results(dataset: str, results_root: Path = Path("results"), again: str 
     """Every published run of `dataset`; what is not there is left out.
 
     Args:
-        again: the command that publishes damaged runs anew, for the error; by default each run's `evaluate`.
+        again: the command that makes damaged runs anew, for the error; by default each run's `evaluate`.
 
     Raises:
         ResultsError: a run is incomplete or malformed, or the seeds of one method were not trained alike.
@@ -116,7 +113,7 @@ def load_results(dataset: str, results_root: Path = Path("results"), again: str 
         folder = results_root / dataset / method
         found = tuple(load_run(folder / f"seed{seed}", dataset, method, seed, again) for seed in _seeds(folder))
         if found:
-            check_alike(found)
+            check_alike(found, advice=f"run again: {again}" if again else "")
             runs[method] = found
     return DatasetResults(dataset, runs)
 
@@ -136,16 +133,13 @@ def load_run(path: Path, dataset: str, method: str, seed: int, again: str = "") 
         history = tuple(map(read_history_point, read_rows(path / "history.csv")))
         rows = read_rows(path / "rounds.csv")
         rounds = tuple(map(read_round, rows)) if method in BOOSTED else ()
-        learners = tuple(map(read_learner_round, rows)) if method in LABEL_BOOSTING else ()
         timing = tuple(map(read_timing_point, read_rows(path / "timing.csv")))
         if not history:
             raise ResultsError(f"{path / 'history.csv'} has no rows")
         if method in (*BOOSTED, *LABEL_BOOSTING) and not rows:
             raise ResultsError(f"{path / 'rounds.csv'} has no rows")
         _check_rising(path / "history.csv", [point.gradient_updates for point in history])
-        return Run(
-            path, dataset, method, seed, read_metrics(metrics), history, rounds, learners, timing, read_info(run)
-        )
+        return Run(path, dataset, method, seed, read_metrics(metrics), history, rounds, timing, read_info(run))
     except ResultsError as error:
         raise ResultsError(f"{error}; {mend}") from None
 
@@ -163,13 +157,17 @@ def _check_rising(path: Path, updates: list[int]) -> None:
         raise ResultsError(f"{path}: gradient_updates must not fall from row to row")
 
 
-def check_alike(runs: Sequence[Run], but: str = "") -> None:
+def check_alike(runs: Sequence[Run], but: str = "", advice: str = "") -> None:
     """A mean over seeds is one only if nothing but the seed differed (and where it ran, and the setting `but`).
 
+    Args:
+        advice: what to do about it, for the error; by default to train the seeds alike.
+
     Raises:
-        ResultsError: naming the setting.
+        ResultsError: naming the setting and both runs.
     """
     first = runs[0]
+    advice = advice or f"train all seeds of {first.method} alike, or remove the odd one"
     for other in runs[1:]:
         pairs = {"data.content_hash": (first.info.content_hash, other.info.content_hash)}
         ours, theirs = first.info.settings, other.info.settings
@@ -180,6 +178,6 @@ def check_alike(runs: Sequence[Run], but: str = "") -> None:
             matters = matters and key != f"config.{but}"
             if ours_value != theirs_value and matters:
                 raise ResultsError(
-                    f"{other.path / 'run.json'}: {key} is {theirs_value!r:.40} but seed {first.seed} has "
-                    f"{ours_value!r:.40}; train all seeds of {first.method} alike, or remove the odd one"
+                    f"{other.path / 'run.json'}: {key} is {theirs_value!r:.40} but {first.path / 'run.json'} has "
+                    f"{ours_value!r:.40}; {advice}"
                 )

@@ -1,7 +1,8 @@
 """The results table and the table of rounds as neutral rows; `render` and `readme` turn them into text.
 
 Besides the ends of the runs there are rows for the end-to-end network as it was when it had received as many updates as
-BoostResNet of the same seed took, or as many floating-point operations (the last evaluation point at or before that).
+BoostResNet of the same seed took (the last evaluation point at or before that), or as many floating-point operations
+(between two such points, accuracies and time on the straight line from one to the other).
 """
 
 from __future__ import annotations
@@ -62,7 +63,6 @@ class ResultsTable:
     rows: tuple[ResultRow, ...]
     official: bool
     budgets: tuple[float, ...]
-    exact_test_images: int | None = None
     compared: str = ""
     curve_images: str = ""
 
@@ -103,16 +103,15 @@ def results_table(results: DatasetResults, cost: Cost | None = None) -> ResultsT
         if method == "e2e":
             points = equal_operations_points(results, cost)
             if points:
-                rows.append(_early_row(E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_OPERATIONS_LABEL, points))
-            rows.append(_early_row(E2E_AT_EQUAL_UPDATES, E2E_AT_EQUAL_UPDATES_LABEL, equal_updates_points(results)))
+                rows.append(_early_row(results, E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_OPERATIONS_LABEL, points))
+            points = equal_updates_points(results)
+            rows.append(_early_row(results, E2E_AT_EQUAL_UPDATES, E2E_AT_EQUAL_UPDATES_LABEL, points))
         rows.append(_method_row(results, method, style.label))
-    exact = {run.info.settings.get("data.exact_test_images") for run in results.all}
     return ResultsTable(
         results.dataset,
         tuple(rows),
         results.official,
         results.budgets,
-        exact.pop() if len(exact) == 1 else None,
         compared_at(results),
         curve_images(results),
     )
@@ -175,26 +174,35 @@ def _learners(run: Run) -> int | None:
     return len(run.rounds) or run.metrics.learners
 
 
-def _early_row(key: str, label: str, pairs: list[tuple[Run, HistoryPoint]]) -> ResultRow:
+def _early_row(results: DatasetResults, key: str, label: str, pairs: list[tuple[Run, HistoryPoint]]) -> ResultRow:
     """The line of runs as they were at a point of their curves."""
+    runs = [run for run, _ in pairs]
     return ResultRow(
         key=key,
         label=label,
-        seeds=tuple(run.seed for run, _ in pairs),
+        seeds=tuple(run.seed for run in runs),
         train=_estimate([point.train_accuracy for _, point in pairs]),
         validation=_estimate([point.validation_accuracy for _, point in pairs]),
         test=_estimate([point.test_accuracy for _, point in pairs]),
         gradient_updates=tuple(point.gradient_updates for _, point in pairs),
-        blocks=tuple(run.metrics.blocks for run, _ in pairs),
-        parameters=tuple(run.metrics.parameters for run, _ in pairs),
+        blocks=tuple(run.metrics.blocks for run in runs),
+        parameters=tuple(run.metrics.parameters for run in runs),
         seconds=_mean([_seconds_at(run, point.gradient_updates) for run, point in pairs]),
         reported=None,
-        budgets=budgets_of([run for run, _ in pairs]),
+        budgets=budgets_of(runs),
+        remark=remark(runs, results.budgets),
     )
 
 
 def _seconds_at(run: Run, gradient_updates: int) -> float | None:
-    return next((t.seconds for t in reversed(run.timing) if t.gradient_updates <= gradient_updates), None)
+    """Seconds after so many updates, as the accuracies are: between two points, on the straight line."""
+    before = next((point for point in reversed(run.timing) if point.gradient_updates <= gradient_updates), None)
+    after = next((point for point in run.timing if point.gradient_updates >= gradient_updates), None)
+    if before is None or after is None:
+        return None
+    apart = after.gradient_updates - before.gradient_updates
+    part = (gradient_updates - before.gradient_updates) / apart if apart else 0.0
+    return before.seconds + part * (after.seconds - before.seconds)
 
 
 def _estimate(values: list[float | None]) -> Estimate | None:

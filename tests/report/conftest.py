@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from replication.config import METHODS
-from replication.report.build import build_all
+from replication.config import DATASETS, METHODS
+from replication.report.build import build_report
 from replication.report.claims import write_claims
 from tests.report.synthetic import Plant, plant_run
 from tests.report.synthetic_more import plant_ablations, plant_budgets, plant_cost, plant_depth, plant_full_analysis
@@ -40,7 +40,8 @@ def shared_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def generated(shared_tree: Path) -> Path:
     """What the report makes of `shared_tree`."""
     folder = shared_tree.parent / "generated"
-    build_all(shared_tree, folder)
+    for dataset in DATASETS:
+        build_report(dataset, shared_tree, folder)
     return folder
 
 

@@ -41,7 +41,8 @@ def set_column(folder: Path, column: str, values) -> None:
 
 def plant_analysis(folder: Path, **fields: object) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
-    (folder / "analysis.json").write_text(json.dumps({key: metrics[key] for key in ("method", "seed")} | fields))
+    keys = ("dataset", "method", "seed", "reading", "budget", "blocks", "official_data")
+    (folder / "analysis.json").write_text(json.dumps({"schema": 1, **{key: metrics[key] for key in keys}} | fields))
 
 
 def test_the_criteria_cover_every_claim_and_every_reported_number():
@@ -251,11 +252,17 @@ def test_values_that_are_no_numbers_are_left_out(plant, tmp_path):
     write_claims("digits", tmp_path / "results", tmp_path / "claims.json")
 
 
-def test_an_analysis_of_another_run_is_refused(plant, tmp_path):
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [("seed", 5), ("reading", "mlp"), ("budget", 0.5), ("blocks", 9), ("official_data", False), ("schema", 0)],
+)
+def test_an_analysis_of_another_run_is_refused(plant, tmp_path, key, other):
     folder = plant("digits", "e2e", 0)
     plant_analysis(folder, alignment={"mean": 0.2})
-    edit_json(folder / "analysis.json", lambda values: values.update(seed=5))
-    with pytest.raises(ResultsError, match=r"analysis\.json belongs to another run"):
+    judge("digits", tmp_path / "results")
+    edit_json(folder / "analysis.json", lambda values: values.update({key: other}))
+    again = "analyse the run again: python -m replication analyse digits e2e --seed 0"
+    with pytest.raises(ResultsError, match=rf"analysis\.json: {key} must be \S+, got \S+; {again}$"):
         judge("digits", tmp_path / "results")
 
 
@@ -266,7 +273,18 @@ def test_depth_and_cost(plant, tmp_path):
          "budget": 1.0, "official_data": True}
         for method, fall in (("e2e", 0.01), ("boostresnet", 0.0)) for depth in (1, 5, 10) for seed in range(3)
     ]  # fmt: skip
-    write_csv(tmp_path / "results/mnist/e2e/depth.csv", columns, rows)
+    path = tmp_path / "results/mnist/e2e/depth.csv"
+    for there in ([], rows[:3]):
+        if there:
+            write_csv(path, columns, there)
+        found = verdicts(tmp_path, "mnist")
+        assert (found["7a"].verdict, found["7a"].lacks) == ("not run", "depths")
+        assert found["7a"].reason == f"mnist/e2e/depth.csv {'has not two depths' if there else 'is not there'}"
+        assert (found["7a"].data, found["7a"].budget) == (None, None), "without evidence"
+    write_csv(path, columns, [row | {"official_data": "maybe"} for row in rows])
+    with pytest.raises(ResultsError, match=r"depth\.csv: row 1: official_data must be True or False, got 'maybe'"):
+        judge("mnist", tmp_path / "results")
+    write_csv(path, columns, rows)
     found = verdicts(tmp_path, "mnist")
     assert (found["7a"].verdict, found["7b"].verdict) == ("holds", "holds")
     assert found["7a"].statistic == pytest.approx(-0.09)

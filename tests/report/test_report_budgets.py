@@ -79,6 +79,9 @@ def test_what_is_held_against_end_to_end(planted: Path) -> None:
             ours = getattr(budgets[2].runs[seed].history[-1], f"{split}_accuracy")
             assert difference == pytest.approx(ours - (at[200] + 0.83 * (at[300] - at[200])))
     assert all(updates_worth(budgeted, None) == differences(budgeted, None) == [] for budgeted in budgets)
+    assert cost is not None
+    for other in ({"auxiliary": "linear"}, {"batch_size": 10}, {"blocks": (*cost.blocks, cost.blocks[-1])}):
+        assert updates_worth(budgets[2], attrs.evolve(cost, **other)) == [], "counted on another network"
 
 
 def test_numbers_for_the_prose(planted: Path) -> None:
@@ -110,7 +113,8 @@ def test_the_tables_say_what_the_data_are(planted: Path) -> None:
     latex, markdown = latex_budgets(budgets, cost), markdown_budgets([((), None), (budgets, cost)])
     assert r"0.01 & 100 & 700 & 3 &" in latex and "& 73 & -- & -- & 7 of 7 & 7 of 7 &" in latex
     assert "Data: official copy." in latex and r"Cov. \ensuremath{\le} 0" in latex
-    assert "digits: all other methods were run under budget 0.02." in markdown and "unofficial" not in markdown
+    assert "digits: budget 0.02 is that of BoostResNet in the other tables." in markdown
+    assert "unofficial" not in markdown
     longest, bounds = budgets[2], [run.rounds[-1].bound for run in budgets[2].runs]
     train, test = (
         percent(Estimate.of([getattr(run.metrics, f"{split}_accuracy") for run in longest.runs]), "")
@@ -162,9 +166,9 @@ def test_without_a_test_curve_the_figure_shows_the_validation_split(planted: Pat
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("metrics.json", {"budget": 0.5}, r"0\.04/.*/seed0 was trained under budget 0\.5; run again: python -m repl"),
-        ("run.json", {"data": "1" * 64}, r"data\.content_hash is '1+ but seed 0 has '0+;"),
-        ("run.json", {"width": 99}, r"0\.04/.*run\.json: config\.model\.width is 99 but seed 0 has 16"),
+        ("metrics.json", {"budget": 0.5}, r"0\.04/.*/seed0 was trained under budget 0\.5; run again: "),
+        ("run.json", {"data": "1" * 64}, r"data\.content_hash is '1+ but .*/seed0/run\.json has '0+; run again: "),
+        ("run.json", {"width": 99}, r"0\.04/.*: config\.model\.width is 99 but \S*/run\.json has 16; run again: "),
     ],
 )
 def test_what_is_not_the_same_experiment_is_refused(planted: Path, file: str, change: dict, message: str) -> None:
@@ -178,7 +182,14 @@ def test_what_is_not_the_same_experiment_is_refused(planted: Path, file: str, ch
 
     for seed in range(3):
         edit_json(planted / f"digits/budgets/0.04/digits/boostresnet/seed{seed}" / file, alter)
-    with pytest.raises(ResultsError, match=message):
+    with pytest.raises(ResultsError, match=f"{message}.*budgets digits$"):
+        load(planted)
+
+
+def test_seeds_of_a_budget_that_are_not_alike_are_run_again_by_the_stage(planted: Path) -> None:
+    run = planted / "digits/budgets/0.04/digits/boostresnet/seed1/run.json"
+    edit_json(run, lambda values: values["config"]["model"].update(width=99))
+    with pytest.raises(ResultsError, match=r"width is 99 .*; run again: python -m replication budgets digits$"):
         load(planted)
 
 

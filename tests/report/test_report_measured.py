@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from replication.errors import ResultsError
 from replication.files import read_csv, write_csv
+from replication.report import measured
 from replication.report.ablations import ablation_numbers, latex_ablations, load_ablations, markdown_ablations
 from replication.report.analyses import load_analyses
 from replication.report.claims import write_claims
@@ -184,12 +186,21 @@ def test_where_algorithm_1_would_have_ended(plant: Plant, tmp_path: Path) -> Non
     assert values["boostresnet/first_failure/test"] == "75.00\N{NO-BREAK SPACE}% (1 seed)"
 
 
+def test_the_article_asks_for_the_numbers_there_are() -> None:
+    paper = Path(__file__).parents[2] / "paper"
+    article = "".join(path.read_text(encoding="utf-8") for path in paper.glob("*.tex"))
+    names = {name for fields, _ in measured._TEXTS for name in fields}
+    unasked = {name for name in names if not re.search(rf"/{name}\b", article)}
+    assert unasked <= {"swaps/one", "swaps/tau_error", "theory/positive_gain", "theory/surely_nonpositive_gain"}
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda folder: (folder / "analysis/paths.csv").unlink(), "analysis/paths.csv"),
         (lambda folder: (folder / "analysis/paths.csv").write_text("length\n1\n"), "field 'share' is missing"),
         (lambda folder: edit_json(folder / "analysis.json", lambda v: v.update(seed=9)), "seed must be 0, got 9"),
+        (lambda folder: edit_json(folder / "analysis.json", lambda v: v.update(budget=1.0)), "budget must be 0.02, "),
     ],
 )
 def test_a_damaged_analysis_gives_one_line(

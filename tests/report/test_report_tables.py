@@ -15,7 +15,17 @@ from replication.errors import ResultsError
 from replication.files import read_csv, write_csv
 from replication.report.comparisons import compared_at, equal_operations_points, equal_updates_points
 from replication.report.costs import load_cost
-from replication.report.formats import Estimate, counts, duration, fixed, latex_escape, percent, signed, significant
+from replication.report.formats import (
+    Estimate,
+    counts,
+    duration,
+    fixed,
+    latex_escape,
+    latex_note,
+    percent,
+    signed,
+    significant,
+)
 from replication.report.labels import E2E_AT_EQUAL_OPERATIONS, E2E_AT_EQUAL_UPDATES
 from replication.report.macros import numbers
 from replication.report.readme import is_current, markers, update_page
@@ -91,6 +101,7 @@ def test_the_row_at_equal_operations(plant: Plant, tmp_path: Path, flip: bool, v
     assert row.test is not None and row.test.mean == pytest.approx(
         fmean([low.test_accuracy or 0] * (100 - updates % 100) + [high.test_accuracy or 0] * (updates % 100))
     )
+    assert row.seconds == pytest.approx(updates * 0.02), "not those of the point before"
     assert "At BoostResNet's operations: likewise, on the straight line between two points." in latex_results(table)
     assert numbers(results, cost)["gap/equal_operations/words"].startswith("BoostResNet is ahead by ")
     edit_json(path, lambda value: value.update(reading="paper-text"))
@@ -129,6 +140,40 @@ def test_differences_on_the_official_images(plant: Plant, tmp_path: Path) -> Non
     assert values["gap/boostresnet/exact"] == "\N{MINUS SIGN}10.00 points (1 seed)" != values["gap/boostresnet"]
     edit_json(path, lambda metrics: metrics.pop("exact_test_accuracy"))
     assert "gap/boostresnet/exact" not in numbers(load_results("digits", tmp_path / "results"))
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("data", {"content_hash": "f" * 64}),
+        ("evaluation", {"train_samples": 7}),
+        ("evaluation", {"held_out_samples": 7}),
+        ("evaluation", {"held_out_samples": 400}),  # more than there are: all, as without
+    ],
+)
+def test_points_of_curves_of_other_images_are_not_compared(
+    plant: Plant, tmp_path: Path, section: str, change: dict[str, object]
+) -> None:
+    root, folders = tmp_path / "results", {}
+    for method in ("boostresnet", "e2e", "boostresnet-refined"):
+        folders[method] = plant("digits", method, 0)
+    plant_cost(root, "digits")
+    cost = load_cost("digits", root)
+
+    def compared() -> list[bool]:
+        results = load_results("digits", root)
+        plain, refined = (equal_operations_points(results, cost, refined=refined) for refined in (False, True))
+        return [bool(points) for points in (equal_updates_points(results), plain, refined)]
+
+    def alter(run: dict[str, dict[str, dict[str, object]]]) -> None:
+        (run if section == "data" else run["config"])[section].update(change)  # type: ignore[arg-type]
+
+    same = change == {"held_out_samples": 400}
+    assert compared() == [True] * 3
+    edit_json(folders["boostresnet-refined"] / "run.json", alter)
+    assert compared() == [True, True, same]
+    edit_json(folders["e2e"] / "run.json", alter)
+    assert compared() == [same] * 3
 
 
 def test_a_point_exactly_at_the_updates_counts(plant: Plant, tmp_path: Path) -> None:
@@ -236,6 +281,10 @@ def test_strings_are_escaped_for_latex() -> None:
     assert latex_escape("é ± −1 \u4e2d\x07 10⁻³") == (r"é \ensuremath{\pm} \ensuremath{-}1 ?? 10\ensuremath{^{-3}}")
 
 
+def test_a_note_is_escaped_and_as_wide_as_its_table() -> None:
+    assert latex_note("50 %") == r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize 50 \%\end{minipage}"
+
+
 def test_numbers_as_readers_want_them() -> None:
     assert (counts([5, 5], ""), counts([1200, 900], ""), counts([], "none")) == ("5", "900–1,200", "none")
     assert (duration(3.21, ""), duration(90, ""), duration(600, ""), duration(9000, "")) == (
@@ -275,7 +324,7 @@ def test_the_readme_follows_the_results(tree: Path, tmp_path: Path) -> None:
     assert text.startswith(f"# Title\n{start}\n| Dataset | Budget | Method") and text.endswith(f"{end}\nafter\n")
     assert "| CIFAR-10 (unofficial copy) | 0.002 | BoostResNet | 1 |" in text
     assert "| SVHN | not run | BoostResNet | not run |" in text
-    assert "CIFAR-10, test accuracy on the 1,000 test images alone that are known" in text
+    assert "CIFAR-10, test accuracy on those test images alone that are known" in text, "not the 1,000 asked for"
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert len(widths) == 1
     edit_json(tree / "digits/e2e/seed0/metrics.json", lambda value: value.update(test_accuracy=0.5))
