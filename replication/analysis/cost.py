@@ -167,6 +167,7 @@ def _evaluation_milliseconds(bench: Bench, block: int) -> float:
 
 
 def check_depths(experiment: Experiment) -> None:
+    """ConfigError where `cost.depths` asks for a network of fewer than three blocks."""
     least = 3 + _stems(experiment)
     if min(experiment.cost.depths) < least:
         wrong = min(experiment.cost.depths)
