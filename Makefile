@@ -31,7 +31,7 @@ INSTALLED := $(shell cat '$(STAMP)' 2>/dev/null)
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "  VENV=PATH    use or create the environment there (about 6 GB; several checkouts can share one)"
+	@echo "  VENV=PATH    use or create the environment there (about 7 GB; several checkouts can share one)"
 	@echo "  PYTHON=PATH  the Python, 3.10 to 3.13, that creates it"
 
 setup:  ## create the environment from the hash-pinned lock file

@@ -90,6 +90,7 @@ def test_every_default_states_its_source(line):
         ("experiments.digits.boostresnet", {"gama_threshold": 0}, r"unknown parameter 'boostresnet\.gama_threshold'"),
         ("defaults.budget", "all", r"budget must be float, got 'all'"),
         ("defaults.budget", True, r"budget must be float, got True"),
+        ("defaults.budget", "1e-3", r"budget must be float, got '1e-3' \(YAML takes that for text: it wants a point"),
         ("defaults.budget", 0, r"budget must be above 0"),
         ("defaults.budget", float("nan"), r"budget must be above 0"),
         ("defaults.optimizer.batch_size", 1.5, r"optimizer\.batch_size must be int, got 1\.5"),

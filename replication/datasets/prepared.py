@@ -150,7 +150,7 @@ def load_prepared(
     name = name or path.stem
     mend = f"run `python -m replication prepare {name}` again"
     if not path.is_file():
-        raise DataError(f"{path} is missing; {mend}")
+        raise DataError(f"{path} is missing; {mend.removesuffix(' again')}")
     try:
         dataset = _load(path)
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

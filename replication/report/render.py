@@ -104,9 +104,10 @@ def notes(tables: Sequence[ResultsTable], shown: Sequence[str] = HEADINGS) -> li
         )
         if any(row.key == E2E_AT_EQUAL_OPERATIONS for row in rows):
             sentences.append(
-                "At BoostResNet's operations: likewise, on the straight line between two points. Operations are those "
-                "of all updates, by the counts of the cost measurement, and of BoostResNet's one pass of all training "
-                "images through every block and its classifier, a third of an update's."
+                "At BoostResNet's operations: likewise, on the straight line between two points, where the curve reaches "
+                "from before to behind them. Operations are those of all updates, by the counts of the cost measurement; "
+                "BoostResNet's include one forward pass of all training images a block, counted as a third of an update "
+                "an image."
             )
     if "Time" in shown and any(row.seconds is not None for row in rows):
         sentences.append(
@@ -279,8 +280,8 @@ def markdown_results(tables: Sequence[ResultsTable], shown: Sequence[str] = HEAD
             budget = NOT_RUN if table.not_run else budget_text(row.budgets, NO_VALUE)
             lines.append(" | ".join(["| " + name, budget, *cells(row, shown)]) + " |")
     again = (
-        "Every line again, from the same copy of the data: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, with the "
-        "names that `results/` has."
+        "The runs of a line again, from the same copy of the data: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, with "
+        "the names that `results/` has."
     )
     meaning = "Budget: factor on every length in gradient updates; 1 is the full length."
     return "\n".join([*lines, "", *(f"- {sentence}" for sentence in [*notes(tables, shown), meaning, again])])
