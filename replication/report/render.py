@@ -104,10 +104,9 @@ def notes(tables: Sequence[ResultsTable], shown: Sequence[str] = HEADINGS) -> li
         )
         if any(row.key == E2E_AT_EQUAL_OPERATIONS for row in rows):
             sentences.append(
-                "At BoostResNet's operations: likewise, on the straight line between two points, where the curve reaches "
-                "from before to behind them. Operations are those of all updates, by the counts of the cost measurement; "
-                "BoostResNet's include one forward pass of all training images a block, counted as a third of an update "
-                "an image."
+                "At BoostResNet's operations: likewise, on the straight line between two points, if the curve has one on "
+                "either side. Operations are those of all updates, by the counts of the cost measurement; BoostResNet's "
+                "include a forward pass of all training images a block, counted as a third of an update an image."
             )
     if "Time" in shown and any(row.seconds is not None for row in rows):
         sentences.append(
@@ -280,8 +279,8 @@ def markdown_results(tables: Sequence[ResultsTable], shown: Sequence[str] = HEAD
             budget = NOT_RUN if table.not_run else budget_text(row.budgets, NO_VALUE)
             lines.append(" | ".join(["| " + name, budget, *cells(row, shown)]) + " |")
     again = (
-        "The runs of a line again, from the same copy of the data: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, with "
-        "the names that `results/` has."
+        "The runs of a line again, from the same copy of the data: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, "
+        "with the names that `results/` has."
     )
     meaning = "Budget: factor on every length in gradient updates; 1 is the full length."
     return "\n".join([*lines, "", *(f"- {sentence}" for sentence in [*notes(tables, shown), meaning, again])])
