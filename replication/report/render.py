@@ -104,9 +104,9 @@ def notes(tables: Sequence[ResultsTable], shown: Sequence[str] = HEADINGS) -> li
         )
         if any(row.key == E2E_AT_EQUAL_OPERATIONS for row in rows):
             sentences.append(
-                "At BoostResNet's operations: likewise, on the straight line between two points, if the curve has one on "
-                "either side. Operations are those of all updates, by the counts of the cost measurement; BoostResNet's "
-                "include a forward pass of all training images a block, counted as a third of an update an image."
+                "At BoostResNet's operations: likewise, on the straight line between two points, if there are two. "
+                "Operations are those of all updates, by the counts of the cost measurement; BoostResNet's include a "
+                "forward pass of all training images a block, counted as a third of an update an image."
             )
     if "Time" in shown and any(row.seconds is not None for row in rows):
         sentences.append(

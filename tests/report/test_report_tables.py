@@ -102,7 +102,7 @@ def test_the_row_at_equal_operations(plant: Plant, tmp_path: Path, flip: bool, v
         fmean([low.test_accuracy or 0] * (100 - updates % 100) + [high.test_accuracy or 0] * (updates % 100))
     )
     assert row.seconds == pytest.approx(updates * 0.02), "not those of the point before"
-    assert "At BoostResNet's operations: likewise, on the straight line between two points." in latex_results(table)
+    assert "At BoostResNet's operations: likewise, on the straight line between two points, if" in latex_results(table)
     assert numbers(results, cost)["gap/equal_operations/words"].startswith("BoostResNet is ahead by ")
     edit_json(path, lambda value: value.update(reading="paper-text"))
     keys = {row.key for row in results_table(results, load_cost("digits", root)).rows}
