@@ -229,13 +229,21 @@ def runs_in_prose() -> dict[str, list[float]]:
     refined_gap = [theirs - ours for ours, theirs in behind(found, refined_at, "validation", "boostresnet-refined")]
     on_digits = load_results("digits", ROOT / "results")
     digits_gap = [theirs - ours for ours, theirs in behind(on_digits, equal_updates_points(on_digits))]
+    lower = {variant: [-100 * value for value in one] for variant, one in ablated("cifar10").items()}
     return {
+        r"as the paper words them, test accuracy is (\S+) points lower \(seeds (\S+) to (\S+)\)": mean_and_range(
+            lower["auxiliary-linear"]
+        ),
+        r"in the place of the code's it is (\S+) lower \((\S+) to (\S+)\)": mean_and_range(lower["oracle-exponential"]),
+        r"without augmentation (\S+) higher \((\S+) to (\S+);": mean_and_range(
+            [-value for value in lower["no-augmentation"]]
+        ),
         r"yes, by (\S+) points, to (\S+) %; end to end, after the same 4,000 updates in all, has (\S+) %,": [
             refined - ends["cifar10"]["boostresnet"],
             refined,
             ends["cifar10"]["e2e"],
         ],
-        r"at equal operations, (\S+) points on validation images\.": [100 * fmean(refined_gap)],
+        r"leads at equal operations by (\S+) points on validation images\.": [100 * fmean(refined_gap)],
         r"by (\S+) points on CIFAR-10, (\S+) on MNIST and (\S+) on digits, and": over["adaboost-mm"],
         r"over the same learners, by (\S+), (\S+) and (\S+);": over["gradient-boosting"],
         r"reaches (\S+) % on CIFAR-10 \(BoostResNet (\S+) %\) and (\S+) % on MNIST, between BoostResNet's (\S+) %": [
@@ -282,6 +290,16 @@ def seeds(dataset: str, claim: str) -> list[float]:
     claims = json.loads((ROOT / f"results/{dataset}/claims.json").read_text(encoding="utf-8"))["claims"]
     (values,) = (one["values"].values() for one in claims if one["id"] == claim)
     return list(values)
+
+
+def ablated(dataset: str) -> dict[str, list[float]]:
+    """Test accuracy of every variant less the default's, seed by seed."""
+    rows = table(f"results/{dataset}/ablations.csv")
+    accuracy = {(row["variant"], row["seed"]): float(row["test_accuracy"]) for row in rows}
+    differences: dict[str, list[float]] = {}
+    for (variant, seed), value in accuracy.items():
+        differences.setdefault(variant, []).append(value - accuracy["default", seed])
+    return differences
 
 
 def ends_of(dataset: str) -> dict[str, float]:
