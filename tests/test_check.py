@@ -22,7 +22,7 @@ MISTAKES = (
     ("binary.positive 12", "digits", "positive: 8 ", "positive: 12 "),
     ("binary.positive 3", "digits", "positive: 8 ", "positive: 3 "),
     ("model.blocks must be at least 3", "digits", "blocks: 6, width: 16", "blocks: 2, width: 16"),
-    ("model.blocks must be at least 3", "cifar10", "model: {reading: paper-text, width: 15}",
+    ("model.blocks must be at least 3", "digits", "model: {reading: paper-text, width: 15}",
      "model: {reading: released, blocks: 1}"),
     ("data.validation_fraction", "digits", "validation_fraction: 0.1 ", "validation_fraction: 0.0001 "),
     ("stock_library.train_samples", "mnist", "train_samples: 10000              # [?] trains",
@@ -32,7 +32,8 @@ MISTAKES = (
     (r"needs model\.reading mlp", "digits", "depth_of: [mnist] ", "depth_of: [digits, mnist] "),
     (r"depth\.blocks must be at most 10, .*, got 11", "mnist", "blocks: [1, 2, 4, 6, 8, 10]", "blocks: [1, 2, 4, 11]"),
     (r"needs evaluation\.test_curve true", "mnist", "test_curve: true ", "test_curve: false "),
-    ("prefix_mode", "cifar10", "cached_views: 0 ", "cached_views: 2 "),  # among the ablations
+    # Among the ablations, of which digits have all but one:
+    ("prefix_mode", "digits", "flip: false\n    cached_views: 0 ", "flip: true\n    cached_views: 2 "),
 )  # fmt: skip
 
 
