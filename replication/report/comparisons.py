@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import attrs
 
 from replication.report.costs import BlockCost, Cost
 from replication.report.formats import counts
-from replication.report.records import HistoryPoint
+from replication.report.records import HistoryPoint, TimingPoint
 from replication.report.remarks import augmented
 from replication.report.results import DatasetResults, Run
 
+Point = TypeVar("Point", HistoryPoint, TimingPoint)
 SAME_UPDATES = "after the same number of updates"
 
 
@@ -116,12 +120,10 @@ def _refinement(results: DatasetResults, boosted: Run) -> int | None:
 
 def _between(run: Run, gradient_updates: int) -> HistoryPoint | None:
     """The accuracies after so many updates, if they lie between two points of the curve."""
-    before = point_at(run, gradient_updates)
-    after = next((point for point in run.history if point.gradient_updates >= gradient_updates), None)
-    if before is None or after is None or before.gradient_updates == 0:
+    found = around(run.history, gradient_updates)
+    if found is None or found[0].gradient_updates == 0:
         return None
-    apart = after.gradient_updates - before.gradient_updates
-    part = (gradient_updates - before.gradient_updates) / apart if apart else 0.0
+    before, after, part = found
 
     def value(low: float | None, high: float | None) -> float | None:
         return None if low is None or high is None else low + part * (high - low)
@@ -133,6 +135,16 @@ def _between(run: Run, gradient_updates: int) -> HistoryPoint | None:
         validation_accuracy=value(before.validation_accuracy, after.validation_accuracy),
         test_accuracy=value(before.test_accuracy, after.test_accuracy),
     )
+
+
+def around(points: Sequence[Point], gradient_updates: int) -> tuple[Point, Point, float] | None:
+    """The points before and after so many updates, and which part of the way between them these are; None outside."""
+    before = next((point for point in reversed(points) if point.gradient_updates <= gradient_updates), None)
+    after = next((point for point in points if point.gradient_updates >= gradient_updates), None)
+    if before is None or after is None:
+        return None
+    apart = after.gradient_updates - before.gradient_updates
+    return before, after, (gradient_updates - before.gradient_updates) / apart if apart else 0.0
 
 
 def operations(boosted: Run, cost: Cost) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import attrs
 
-from replication.report.comparisons import compared_at, equal_operations_points, equal_updates_points
+from replication.report.comparisons import around, compared_at, equal_operations_points, equal_updates_points
 from replication.report.costs import Cost
 from replication.report.formats import Estimate
 from replication.report.labels import (
@@ -196,12 +196,10 @@ def _early_row(results: DatasetResults, key: str, label: str, pairs: list[tuple[
 
 def _seconds_at(run: Run, gradient_updates: int) -> float | None:
     """Seconds after so many updates, as the accuracies are: between two points, on the straight line."""
-    before = next((point for point in reversed(run.timing) if point.gradient_updates <= gradient_updates), None)
-    after = next((point for point in run.timing if point.gradient_updates >= gradient_updates), None)
-    if before is None or after is None:
+    found = around(run.timing, gradient_updates)
+    if found is None:
         return None
-    apart = after.gradient_updates - before.gradient_updates
-    part = (gradient_updates - before.gradient_updates) / apart if apart else 0.0
+    before, after, part = found
     return before.seconds + part * (after.seconds - before.seconds)
 
 
