@@ -141,16 +141,30 @@ def depth(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> Non
 
 
 @app.command()
-def budgets(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None:
-    """Train BoostResNet under the other budgets of `budgets`: what do longer blocks change?"""
-    from replication.budgets import measure_budgets
+def budgets(
+    dataset: Dataset,
+    only: Annotated[
+        str, typer.Option(metavar="METHOD", help="Train this method's runs of --seed alone, and publish nothing.")
+    ] = "",
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Goes with --only.")] = None,
+    params: Params = PARAMS,
+    device: Device = "",
+) -> None:
+    """Train methods under the other budgets of `budgets`: what do longer blocks change?"""
+    from replication.budgets import measure_budgets, train_one
     from replication.config import load_budgets, load_lists
     from replication.training import interruption
 
+    if bool(only) != (seed is not None):
+        raise ConfigError("--only METHOD and --seed N go together; without them every run is trained, then published")
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
-    others, seeds = load_budgets(dataset, params), load_lists(params).seeds
-    for folder in measure_budgets(experiment, others, data, seeds, RESULTS):
+    asked, seeds = load_budgets(dataset, params), load_lists(params).seeds
+    if seed is not None:
+        for folder in train_one(experiment, asked, data, only, seed):
+            print(f"trained {folder}")
+        return
+    for folder in measure_budgets(experiment, asked, data, seeds, RESULTS):
         print(f"wrote {folder}")
 
 
@@ -247,11 +261,16 @@ def adopt(
         bool, typer.Option("--other-code", help="Take runs of other or unknown code, known to give the same results.")
     ] = False,
 ) -> None:
-    """Take in runs trained elsewhere: check them, put them under runs/, record them in dvc.lock and MLflow."""
+    """Take in runs trained elsewhere: check them, put them under runs/, record them in dvc.lock and MLflow. One under a
+    budget of `budgets` goes to scratch/, where that stage finds it.
+    """
     from replication import adopt as adoption, tracking
 
     for folder in folders:
         target, stage = adoption.adopt(folder, params, PREPARED, RUNS, other_code=other_code)
+        if stage.startswith("budgets@"):
+            print(f"{folder}: adopted as {target}; `dvc repro {stage}` publishes it, once all its runs are there")
+            continue
         adoption.record(stage)
         print(f"{folder}: adopted as {target} ({stage})")
     tracking.try_log_runs(RUNS, RESULTS)

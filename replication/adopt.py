@@ -16,11 +16,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 import yaml
 
 from replication.analysis.checks import check_parameters, read_run
-from replication.config import METHODS, Experiment, Lists, load_experiment, load_lists
+from replication.budgets import budget_root
+from replication.config import METHODS, Experiment, Lists, load_budgets, load_experiment, load_lists
 from replication.datasets import PreparedDataset, load_prepared
 from replication.datasets.pairs import data_of_method
 from replication.errors import ReplicationError, ResultsError
@@ -42,13 +44,14 @@ def adopt(
     *,
     other_code: bool = False,
 ) -> tuple[Path, str]:
-    """Check the run directory `source` and put it under `runs_root`.
+    """Check the run directory `source` and put it under `runs_root`; one under a budget of `budgets` goes where that
+    stage keeps its runs.
 
     Args:
         other_code: take a run of other code than what is here, or of unknown code.
 
     Returns:
-        The run directory, and the DVC stage that it stands for.
+        The run directory, and the DVC stage that it stands for, or whose input it is.
 
     Raises:
         ResultsError: it is incomplete, damaged, or was made with other parameters, data or code; the line says which.
@@ -60,19 +63,25 @@ def adopt(
     experiment = load_experiment(dataset, params)
     _check_lists(source, dataset, method, seed, load_lists(params))
     stage = "refine" if method == _REFINED else "train"
+    name = f"{stage}@{dataset}-{method}-{seed}"
+    pair = (description.get("budget"), method)
+    other = [asked[0] for asked in load_budgets(dataset, params) if asked == pair]
+    if other:
+        experiment, stage, name = attrs.evolve(experiment, budget=other[0]), "budgets", f"budgets@{dataset}"
     check_parameters(source, description, experiment)
     if not other_code:
         _check_code(source, description, stage)
-    _check_data(source, description, load_prepared(prepared_root / f"{dataset}.safetensors"), method, experiment)
+    data = load_prepared(prepared_root / f"{dataset}.safetensors")
+    _check_data(source, description, data, method, experiment)
     _check_files(source, description, method)
     _note_threads(source, description, experiment)
-    target = run_folder(runs_root, dataset, method, seed)
+    target = run_folder(budget_root(experiment, data, other[0]) if other else runs_root, dataset, method, seed)
     if source.resolve() != target.resolve():
         with atomic_folder(target) as temporary:
             for path in source.iterdir():
                 if path.name in _expected_files():
                     shutil.copyfile(path, temporary / path.name)
-    return target, f"{stage}@{dataset}-{method}-{seed}"
+    return target, name
 
 
 def record(stage: str) -> None:

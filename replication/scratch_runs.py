@@ -30,10 +30,18 @@ def scratch_metrics(
 def scratch_run(experiment: Experiment, data: PreparedDataset, method: str, seed: int, scratch: Path) -> Path:
     """The root of the run directories that has a run of `experiment`, trained unless it is there already.
 
-    A run of other parameters, data, code or versions is not taken for it: each has a folder named by their hash.
-
     Raises:
         TrainingError: the training failed.
+    """
+    root = scratch_root(experiment, data, scratch)
+    if not (run_folder(root, data.name, method, seed) / "run.json").is_file():
+        train(experiment, data, method, seed, root)
+    return root
+
+
+def scratch_root(experiment: Experiment, data: PreparedDataset, scratch: Path) -> Path:
+    """Where the runs of `experiment` lie: what was made of other parameters, data, code or versions is not taken for
+    them, since each has a folder named by their hash.
     """
     determines = {
         "config": experiment.determining(),
@@ -41,7 +49,4 @@ def scratch_run(experiment: Experiment, data: PreparedDataset, method: str, seed
         "versions": describe_versions(),
         "device": choose_device(experiment.runtime).type,
     }
-    root = scratch / run_key(determines)
-    if not (run_folder(root, data.name, method, seed) / "run.json").is_file():
-        train(experiment, data, method, seed, root)
-    return root
+    return scratch / run_key(determines)

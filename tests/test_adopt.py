@@ -13,9 +13,12 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from replication.__main__ import app
 from replication.adopt import adopt, record
-from replication.config import load_experiment
+from replication.budgets import measure_budgets, train_one
+from replication.config import load_budgets, load_experiment
 from replication.datasets.prepared import save_prepared
 from replication.errors import ReplicationError, ResultsError
 from replication.training.train import train
@@ -221,6 +224,25 @@ def test_dvc_finds_an_adopted_run_up_to_date(elsewhere, workspace, digits):
     call("dvc", "init", "--no-scm", "-q")
     call(sys.executable, "-m", "replication", "adopt", str(elsewhere))
     assert "didn't change, skipping" in call("dvc", "repro", "train@digits-boostresnet-0")
+
+
+def test_a_run_under_another_budget_goes_where_its_stage_looks(elsewhere, digits):
+    parameters = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"seeds": [0]}
+    parameters["budgets"]["digits"] = {"boostresnet": [0.0004]}
+    Path("params.yaml").write_text(yaml.safe_dump(parameters))
+    target, stage = adopt(elsewhere, Path("params.yaml"))
+    assert stage == "budgets@digits" and target.is_relative_to("scratch/budgets/0.0004")
+    weights = (target / "model.safetensors").read_bytes()
+    answer = CliRunner().invoke(app, ["adopt", str(elsewhere)])
+    assert "`dvc repro budgets@digits` publishes it" in answer.output and not Path("runs").exists()
+    experiment, asked = load_experiment("digits"), load_budgets("digits")
+    assert train_one(experiment, asked, digits, "boostresnet", 0) == [target], "it is found, and not trained again"
+    (published,) = measure_budgets(experiment, asked, digits, (0,))
+    assert published == Path("results/digits/budgets/0.0004/digits/boostresnet/seed0")
+    assert (target / "model.safetensors").read_bytes() == weights
+    edit(elsewhere / "run.json", budget=0.0005)
+    with pytest.raises(ResultsError, match="budget"):
+        adopt(elsewhere, Path("params.yaml"))
 
 
 def test_what_dvc_says_is_passed_on_with_what_to_do(workspace, monkeypatch):

@@ -1,4 +1,4 @@
-"""BoostResNet under other budgets: every run published as a run of that length is, trained once, and no other's."""
+"""Methods under other budgets: every run published as a run of that length is, trained once, and no other's."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from pathlib import Path
 
 import attrs
 import pytest
+from typer.testing import CliRunner
 
+from replication.__main__ import app
 from replication.analysis.evaluate import evaluate
-from replication.budgets import measure_budgets
+from replication.budgets import measure_budgets, train_one
+from replication.errors import ConfigError, ReplicationError, TrainingError
 from replication.files import read_csv, read_json
 from replication.training.train import train
 
@@ -22,26 +25,30 @@ def _workplace(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Budget and seed of every training that was started."""
+    """Budget, method and seed of every training that was started."""
     calls = []
 
     def counted(experiment, data, method, seed, *arguments):
-        calls.append((experiment.budget, seed))
+        calls.append((experiment.budget, method, seed))
         return train(experiment, data, method, seed, *arguments)
 
     monkeypatch.setattr("replication.scratch_runs.train", counted)
     return calls
 
 
-def folder(budget: str, seed: int) -> Path:
-    return RESULTS / "digits" / "budgets" / budget / "digits" / "boostresnet" / f"seed{seed}"
+def boostresnet(*budgets: float) -> tuple[tuple[float, str], ...]:
+    return tuple((budget, "boostresnet") for budget in budgets)
+
+
+def folder(budget: str, seed: int, method: str = "boostresnet") -> Path:
+    return RESULTS / "digits" / "budgets" / budget / "digits" / method / f"seed{seed}"
 
 
 def test_every_budget_and_seed_is_published_as_a_run_of_its_own_would_be(experiment, digits, trained):
-    assert measure_budgets(experiment, (0.5, 2.0), digits, (0, 1)) == [
+    assert measure_budgets(experiment, boostresnet(0.5, 2.0), digits, (0, 1)) == [
         folder("0.5", 0), folder("0.5", 1), folder("2", 0), folder("2", 1),
     ]  # fmt: skip
-    assert trained == [(0.5, 0), (0.5, 1), (2.0, 0), (2.0, 1)]
+    assert trained == [(budget, "boostresnet", seed) for budget in (0.5, 2.0) for seed in (0, 1)]
     longer = attrs.evolve(experiment, budget=2.0)
     train(longer, digits, "boostresnet", 1)
     assert read_json(folder("2", 1) / "metrics.json") == evaluate(longer, digits, "boostresnet", 1)
@@ -50,26 +57,61 @@ def test_every_budget_and_seed_is_published_as_a_run_of_its_own_would_be(experim
 
 
 def test_a_second_call_trains_only_what_is_new_and_forgets_what_is_not_asked_for(experiment, digits, trained):
-    measure_budgets(experiment, (0.5, 2.0), digits, (0, 1))
+    measure_budgets(experiment, boostresnet(0.5, 2.0), digits, (0, 1))
     before = (folder("0.5", 0) / "metrics.json").read_bytes()
     del trained[:]
-    measure_budgets(experiment, (0.5, 3.0), digits, (0,))
-    assert trained == [(3.0, 0)]
+    measure_budgets(experiment, boostresnet(0.5, 3.0), digits, (0,))
+    assert trained == [(3.0, "boostresnet", 0)]
     assert (folder("0.5", 0) / "metrics.json").read_bytes() == before
     published = {path.parent for path in RESULTS.rglob("metrics.json")}
     assert published == {folder("0.5", 0), folder("3", 0)}
     assert sorted(path.name for path in (RESULTS / "digits" / "budgets").iterdir()) == ["0.5", "3"]
 
 
+def test_a_refinement_starts_from_the_run_of_its_own_budget(experiment, digits, trained):
+    asked = ((0.5, "boostresnet"), (0.5, "boostresnet-refined"), (0.5, "e2e"))
+    assert measure_budgets(experiment, asked, digits, (1,)) == [folder("0.5", 1, method) for _, method in asked]
+    assert trained == [(*one, 1) for one in asked]
+    shorter = attrs.evolve(experiment, budget=0.5)
+    for _, method in asked:
+        train(shorter, digits, method, 1)
+        assert read_json(folder("0.5", 1, method) / "metrics.json") == evaluate(shorter, digits, method, 1)
+    updates = [read_json(folder("0.5", 1, method) / "metrics.json")["gradient_updates"] for _, method in asked]
+    assert updates[1] == 2 * updates[0] == updates[2] > 0
+
+
+def test_several_processes_can_share_the_work(experiment, digits, trained):
+    asked = ((0.5, "boostresnet"), (0.5, "boostresnet-refined"), (2.0, "boostresnet"))
+    with pytest.raises(ReplicationError, match="boostresnet"):
+        train_one(experiment, asked, digits, "boostresnet-refined", 0)
+    first, second = train_one(experiment, asked, digits, "boostresnet", 0)
+    assert [read_json(folder / "run.json")["budget"] for folder in (first, second)] == [0.5, 2.0]
+    assert train_one(experiment, asked, digits, "boostresnet-refined", 0)[0].parent.parent == first.parent.parent
+    assert train_one(experiment, asked, digits, "boostresnet", 0) == [first, second]
+    assert not RESULTS.exists(), "nothing is published"
+    del trained[:]
+    measure_budgets(experiment, asked, digits, (0,))
+    assert not trained
+    with pytest.raises(TrainingError, match="e2e is under no other budget on digits; add one to budgets in params"):
+        train_one(experiment, asked, digits, "e2e", 0)
+
+
+def test_one_run_needs_a_method_and_a_seed():
+    for arguments in (["--only", "e2e"], ["--seed", "1"]):
+        answer = CliRunner().invoke(app, ["budgets", "digits", *arguments])
+        assert isinstance(answer.exception, ConfigError)
+        assert "--only METHOD and --seed N go together" in str(answer.exception)
+
+
 def test_nothing_is_removed_before_everything_is_there(experiment, digits, monkeypatch):
-    measure_budgets(experiment, (0.5,), digits, (0,))
+    measure_budgets(experiment, boostresnet(0.5), digits, (0,))
 
     def broken(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("replication.scratch_runs.train", broken)
     with pytest.raises(KeyboardInterrupt):
-        measure_budgets(experiment, (2.0,), digits, (0,))
+        measure_budgets(experiment, boostresnet(2.0), digits, (0,))
     assert (folder("0.5", 0) / "metrics.json").is_file()
 
 

@@ -145,8 +145,7 @@ ONLY_REFINED = {
         ("datasets", ["digits", "imagenet"], "unknown name 'imagenet'"),
         ("datasets", ["digits", "digits"], "different names"),
         ("ablations_of", ["imagenet"], "ablations_of: unknown name 'imagenet'"),
-        ("budgets_of", ["imagenet"], "budgets_of: unknown name 'imagenet'"),
-        ("budgets", {"digits": [1]}, "budgets_of names cifar10, which has no list in budgets"),
+        ("budgets", {"digits": {}}, "datasets names cifar10, which has no section in budgets; add `cifar10: {}` there"),
         ("seeds", [0, -1], "-1 is no seed"),
         ("seeds", [True], "True is no seed"),
         ("seeds", [], "different whole numbers"),
@@ -266,25 +265,44 @@ def test_mistakes_in_variants_name_the_key(tmp_path, keys, value, message):
 
 
 def test_other_budgets_ascend_and_leave_out_the_experiments_own(tmp_path):
-    document = changed("budgets", {"digits": [0.5, 0.005, 1], "mnist": []})
-    assert load_budgets("digits", write(tmp_path, document)) == (0.5, 1.0)
+    digits = {"e2e": [0.5], "boostresnet": [0.5, 0.005, 1]}
+    document = changed("budgets", {"digits": digits, "mnist": {"e2e": [], "boostresnet": []}})
+    asked = ((0.5, "boostresnet"), (0.5, "e2e"), (1.0, "boostresnet"))
+    assert load_budgets("digits", write(tmp_path, document)) == asked
     assert load_budgets("mnist", write(tmp_path, document)) == load_budgets("svhn", write(tmp_path, document)) == ()
-    assert all(load_budgets(name, PARAMS) for name in DOCUMENT["budgets_of"])
+    assert all(bool(load_budgets(name, PARAMS)) is (name != "svhn") for name in DOCUMENT["datasets"])
+
+
+def test_a_refinement_under_another_budget_comes_after_what_it_starts_from(tmp_path):
+    document = changed("budgets", {"digits": {"boostresnet-refined": [1, 0.5], "boostresnet": [0.5, 1]}})
+    assert load_budgets("digits", write(tmp_path, document)) == (
+        (0.5, "boostresnet"), (0.5, "boostresnet-refined"), (1.0, "boostresnet"), (1.0, "boostresnet-refined"),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("budgets", "message"),
     [
         ([], r"budgets: must be a section of named values, got \[\]"),
-        ({"imagenet": [1]}, r"unknown dataset 'budgets\.imagenet'; known are digits"),
-        ({"mnist": 0.5}, r"budgets\.mnist must be a list of different budgets, got 0\.5"),
-        ({"digits": [0.5, 0.5]}, r"budgets\.digits must be a list of different budgets, got \[0\.5, 0\.5\]"),
-        ({"digits": [0.3333333, 0.33333331]}, r"budgets\.digits must be a list of different budgets"),
-        ({"digits": [0]}, r"budgets\.digits: 0 is no budget; use numbers above 0, at most 100"),
-        ({"digits": [float("nan")]}, r"budgets\.digits: nan is no budget"),
-        ({"digits": [True]}, r"budgets\.digits: True is no budget"),
-        ({"digits": ["0.5"]}, r"budgets\.digits: '0\.5' is no budget"),
-        ({"digits": [101]}, r"budgets\.digits: 101 is no budget"),
+        ({"imagenet": {}}, r"unknown dataset 'budgets\.imagenet'; known are digits"),
+        ({"mnist": [0.5]}, r"budgets\.mnist: must be a section of named values, got \[0\.5\]"),
+        ({"mnist": {"sgd": [1]}}, r"budgets\.mnist: unknown method 'sgd'; known are boostresnet, e2e"),
+        ({"mnist": {"hist-gradient-boosting": [1]}}, r"unknown method 'hist-gradient-boosting'; known are"),
+        ({"mnist": {"e2e": 0.5}}, r"budgets\.mnist\.e2e must be a list of different budgets, got 0\.5"),
+        (
+            {"digits": {"e2e": [0.5, 0.5]}},
+            r"budgets\.digits\.e2e must be a list of different budgets, got \[0\.5",
+        ),
+        ({"digits": {"e2e": [0.3333333, 0.33333331]}}, r"budgets\.digits\.e2e must be a list of different budgets"),
+        ({"digits": {"e2e": [0]}}, r"budgets\.digits\.e2e: 0 is no budget; use numbers above 0, at most 100"),
+        ({"digits": {"e2e": [float("nan")]}}, r"budgets\.digits\.e2e: nan is no budget"),
+        ({"digits": {"e2e": [True]}}, r"budgets\.digits\.e2e: True is no budget"),
+        ({"digits": {"e2e": ["0.5"]}}, r"budgets\.digits\.e2e: '0\.5' is no budget"),
+        ({"digits": {"e2e": [101]}}, r"budgets\.digits\.e2e: 101 is no budget"),
+        (
+            {"mnist": {"boostresnet-refined": [0.5, 0.25], "boostresnet": [0.25]}},
+            r"boostresnet-refined under 0\.5 would have no BoostResNet .*; add 0\.5 to .*budgets\.mnist\.boostresnet$",
+        ),
     ],
 )
 def test_mistakes_in_budgets_name_the_key(tmp_path, budgets, message):

@@ -307,11 +307,11 @@ def test_the_tiny_pipeline_knows_the_parameters(tmp_path: Path) -> None:
     sys.modules["tiny_pipeline"] = tiny_pipeline  # attrs looks the module up
     specification.loader.exec_module(tiny_pipeline)
     # Whatever the lists of the checkout are.
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"ablations_of": [], "budgets_of": []}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"ablations_of": [], "budgets": {}}))
     tiny_pipeline.shrink_params(tmp_path / "params.yaml")
     assert load_lists(tmp_path / "params.yaml").seeds == (0,)
     shrunk = yaml.safe_load((tmp_path / "params.yaml").read_text(encoding="utf-8"))
-    assert shrunk["ablations_of"] and set(shrunk["budgets_of"]) == set(shrunk["budgets"])
+    assert shrunk["ablations_of"] and set(shrunk["datasets"]) == set(shrunk["budgets"])
     for dataset in PARAMS["datasets"]:
         experiment = load_experiment(dataset, tmp_path / "params.yaml")
         assert experiment.budget < 0.001

@@ -45,7 +45,7 @@ def test_the_runs_of_a_budget_are_those_that_were_published(
     tmp_path: Path, monkeypatch, capsys, experiment, digits
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    measure_budgets(experiment, (0.5,), digits, (0, 1))
+    measure_budgets(experiment, ((0.5, "boostresnet"),), digits, (0, 1))
     (root,) = Path("scratch/budgets/0.5").iterdir()
     shutil.copytree(root, root.with_name("0" * 32))
     other = root.with_name("0" * 32) / "digits/boostresnet/seed0/run.json"

@@ -21,6 +21,7 @@ import yaml
 from replication.config.schema import (
     ABLATED,
     ANALYSED,
+    BUDGETED,
     COMMON,
     DATASETS,
     FROM_SCRATCH,
@@ -39,7 +40,7 @@ from replication.errors import ConfigError
 # What PyYAML lets through when a scalar does not have the form that its tag demands, as in `!!bool maybe`.
 _YAML_MISTAKES = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, RecursionError)
 
-_OF_ONE_STAGE = ("ablations", "ablations_of", "budgets", "budgets_of", "depth_of")
+_OF_ONE_STAGE = ("ablations", "ablations_of", "budgets", "depth_of")
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, 60, 60
@@ -82,28 +83,48 @@ def load_variants(dataset: str, path: Path = Path("params.yaml")) -> tuple[Varia
     return tuple(variant for variant in variants if dataset in variant.datasets and variant.experiment != default)
 
 
-def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[float, ...]:
-    """The budgets of `budgets.DATASET` other than the experiment's own, ascending; none where it has no list.
+def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[tuple[float, str], ...]:
+    """What `budgets.DATASET` asks for beside the experiment's own budget: pairs of budget and method, budgets
+    ascending, methods in the order in which they can be trained; none where the dataset has no section.
 
     Raises:
-        ConfigError: as in `load_experiment`, or the list holds what is no budget, or one twice.
+        ConfigError: as in `load_experiment`, or a list holds what is no budget, or one twice, or one that
+            BoostResNet is not to have.
     """
     own = load_experiment(dataset, path).budget
-    lists = _mapping(_read(path)["budgets"], f"{path}: budgets")
-    for name, budgets in lists.items():
+    sections = _mapping(_read(path)["budgets"], f"{path}: budgets")
+    for name, section in sections.items():
         if name not in DATASETS:
             raise ConfigError(f"{path}: unknown dataset {_shown(f'budgets.{name}')}; known are {', '.join(DATASETS)}")
-        wrong = f"{path}: budgets.{name} must be a list of different budgets, got {_shown(budgets)}"
+        _check_budgets(_mapping(section, f"{path}: budgets.{name}"), f"{path}: budgets.{name}")
+    asked = sections.get(dataset, {})
+    pairs = [(float(budget), method) for method, budgets in asked.items() for budget in budgets]
+    others = [pair for pair in pairs if f"{pair[0]:g}" != f"{own:g}"]
+    return tuple(sorted(others, key=lambda pair: (pair[0], METHODS.index(pair[1]))))
+
+
+def _check_budgets(section: Mapping[str, Any], where: str) -> None:
+    names: dict[str, set[str]] = {}
+    for method, budgets in section.items():
+        if method not in BUDGETED:
+            raise ConfigError(f"{where}: unknown method {_shown(method)}; known are {', '.join(BUDGETED)}")
+        wrong = f"{where}.{method} must be a list of different budgets, got {_shown(budgets)}"
         if not isinstance(budgets, list):
             raise ConfigError(wrong)
         for budget in budgets:
             if type(budget) not in (int, float) or not 0 < budget <= MOST_BUDGET:
                 raise ConfigError(
-                    f"{path}: budgets.{name}: {_shown(budget)} is no budget; use numbers above 0, at most {MOST_BUDGET}"
+                    f"{where}.{method}: {_shown(budget)} is no budget; use numbers above 0, at most {MOST_BUDGET}"
                 )
-        if len({f"{budget:g}" for budget in budgets}) != len(budgets):  # as folders are named
+        names[method] = {f"{budget:g}" for budget in budgets}  # as folders are named
+        if len(names[method]) != len(budgets):
             raise ConfigError(wrong)
-    return tuple(sorted(float(budget) for budget in lists.get(dataset, ()) if f"{budget:g}" != f"{own:g}"))
+    for method, budgets in names.items():
+        for budget in sorted(budgets - names.get("boostresnet", set())):
+            raise ConfigError(
+                f"{where}: {method} under {budget} would have no BoostResNet to start from or be held against; add "
+                f"{budget} to {where}.boostresnet"
+            )
 
 
 def _variant(name: str, value: Any, values: Mapping[str, Any]) -> Variant:
@@ -179,14 +200,17 @@ def load_lists(path: Path = Path("params.yaml")) -> Lists:
             raise ConfigError(f"{path}: seeds: {_shown(seed)} is no seed; use whole numbers from 0 to {2**32 - 1}")
     if len(set(seeds)) != len(seeds):
         raise ConfigError(wrong)
-    for name in ("depth_of", "ablations_of", "budgets_of"):
+    for name in ("depth_of", "ablations_of"):
         _names(document[name], DATASETS, f"{path}: {name}")
-    for name in document["budgets_of"]:
-        if name not in _mapping(document["budgets"], f"{path}: budgets"):
-            raise ConfigError(f"{path}: budgets_of names {name}, which has no list in budgets; add one, or take it out")
     datasets = _names(document["datasets"], DATASETS, f"{path}: datasets")
     if not datasets:
         raise ConfigError(f"{path}: datasets is empty; name at least one of {', '.join(DATASETS)}")
+    with_budgets = _mapping(document["budgets"], f"{path}: budgets")
+    for name in datasets:
+        if name not in with_budgets:
+            raise ConfigError(
+                f"{path}: datasets names {name}, which has no section in budgets; add `{name}: {{}}` there"
+            )
     return Lists(datasets=datasets, methods=methods, seeds=tuple(seeds))
 
 

@@ -37,6 +37,7 @@ PREFIX_MODES = ("evaluation", "training")
 VARIED = ("augmentation", "model", "optimizer", "boostresnet", "gradient_boosting")
 # Methods that can be trained under a variant: all that start from nothing, on all classes, under these sections.
 ABLATED = ("boostresnet", "e2e", "adaboost-mm", "gradient-boosting")
+BUDGETED = ANALYSED  # what may be run under other budgets: a stock library's fit has no length in updates
 _MOST_BLOCKS = 1000
 MOST_BUDGET = 100
 UNCHANGED = "default"  # how the experiment as it is is called among its variants
