@@ -1,4 +1,4 @@
-"""BoostResNet under several budgets (results/DATASET/budgets/), beside end to end at as many operations."""
+"""Methods under several budgets (results/DATASET/budgets/), BoostResNet beside end to end at as many operations."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import attrs
 
 from replication.errors import ResultsError
 from replication.report.ablations import difference_text
-from replication.report.comparisons import behind, equal_operations_points, operations
+from replication.report.comparisons import behind, equal_operations_points, joined, operations
 from replication.report.costs import Cost
 from replication.report.formats import Estimate, counts, latex_escape, latex_note, percent, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
 from replication.report.results import DatasetResults, Run, check_alike, load_results
+from replication.report.tables import ResultsTable, results_table
 
 _NONE = "\N{EN DASH}"
 HEADINGS = (
@@ -24,15 +25,18 @@ HEADINGS = (
 
 @attrs.frozen
 class Budgeted:
-    """BoostResNet's runs under one budget, and with them the end-to-end runs of the dataset, whatever their budget.
+    """What was run under one budget, BoostResNet at least.
 
     Attributes:
-        own: whether these are the BoostResNet runs of the other tables.
+        own: whether these are the runs of the other tables.
+        results: all methods' runs, the curves of end to end with the points that runs of other budgets have.
+        compared: BoostResNet's runs with the end-to-end runs to hold them against, whatever the budget of those.
     """
 
     budget: float
     own: bool
     results: DatasetResults
+    compared: DatasetResults
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -41,31 +45,57 @@ class Budgeted:
 
 
 def load_budgets(results: DatasetResults, results_root: Path = Path("results")) -> tuple[Budgeted, ...]:
-    """What was run under other budgets, with the dataset's own BoostResNet runs among it, ascending; none where there
-    are no two budgets.
+    """What was run under other budgets, with the dataset's own runs among it, ascending; none where there are no two
+    budgets.
 
     Raises:
         ResultsError: a run is damaged, is in another budget's folder, or differs in more than budget and seed.
     """
-    dataset, own = results.dataset, results.of("boostresnet")
+    dataset = results.dataset
     again = f"python -m replication budgets {dataset}"
-    by_budget: dict[float, tuple[Run, ...]] = {}
+    by_budget: dict[float, DatasetResults] = {}
     for folder in sorted((results_root / dataset / "budgets").glob("*")):
-        runs = load_results(dataset, folder, again).of("boostresnet")
-        for run in runs:
+        found = load_results(dataset, folder, again)
+        for run in found.all:
             if f"{run.metrics.budget:g}" != folder.name:
                 raise ResultsError(f"{run.path} was trained under budget {run.metrics.budget:g}; run again: {again}")
-        if runs:
-            by_budget[runs[0].metrics.budget] = runs
-    if own:
-        by_budget[own[0].metrics.budget] = own
+        if boosted := found.of("boostresnet"):
+            by_budget[boosted[0].metrics.budget] = found
+    if boosted := results.of("boostresnet"):
+        by_budget[boosted[0].metrics.budget] = results
     if len(by_budget) < 2:
         return ()
-    check_alike([runs[0] for runs in (own, *by_budget.values()) if runs], "budget", f"run again: {again}")
-    return tuple(
-        Budgeted(budget, runs is own, DatasetResults(dataset, {"boostresnet": runs, "e2e": results.of("e2e")}))
-        for budget, runs in sorted(by_budget.items())
+    for method in {method for found in by_budget.values() for method in found.runs}:
+        firsts = [found.of(method)[0] for found in by_budget.values() if found.of(method)]
+        check_alike(firsts, "budget", f"run again: {again}")
+    return _with_curves(results, dict(sorted(by_budget.items())))
+
+
+def _with_curves(own: DatasetResults, by_budget: dict[float, DatasetResults]) -> tuple[Budgeted, ...]:
+    """The runs of each budget, with curves of end to end from all of them."""
+    others = [found for found in by_budget.values() if found is not own]
+    all_runs = [run for found in (own, *others) for run in found.of("e2e")]
+    curves = tuple(
+        joined([run for run in all_runs if run.seed == seed]) for seed in sorted({run.seed for run in all_runs})
     )
+    budgets = []
+    for budget, found in by_budget.items():
+        runs = dict(found.runs)
+        if found is not own and "e2e" in runs:
+            long = {run.path: run for run in curves}
+            runs["e2e"] = tuple(long.get(run.path, run) for run in runs["e2e"])
+        compared = {"boostresnet": found.of("boostresnet"), "e2e": curves}
+        dataset = found.dataset
+        budgets.append(Budgeted(budget, found is own, DatasetResults(dataset, runs), DatasetResults(dataset, compared)))
+    return tuple(budgets)
+
+
+def tables_of_others(budgets: Sequence[Budgeted], cost: Cost | None) -> list[ResultsTable]:
+    """The results under every other budget as the experiment's own are shown, without lines for what was not run."""
+    tables = [results_table(budgeted.results, cost) for budgeted in budgets if not budgeted.own]
+    return [
+        attrs.evolve(table, rows=tuple(row for row in table.rows if row.seeds), other_budget=True) for table in tables
+    ]
 
 
 def updates_worth(budgeted: Budgeted, cost: Cost | None) -> list[int]:
@@ -78,8 +108,8 @@ def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test") -> l
     """Accuracy of BoostResNet less that of end to end at as many operations, both on the images of `split` behind the
     curves; for the seeds whose end-to-end run was evaluated before and after.
     """
-    points = equal_operations_points(budgeted.results, cost)
-    return [ours - theirs for ours, theirs in behind(budgeted.results, points, split)]
+    points = equal_operations_points(budgeted.compared, cost)
+    return [ours - theirs for ours, theirs in behind(budgeted.compared, points, split)]
 
 
 def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
@@ -132,13 +162,11 @@ def _cells(budgeted: Budgeted, cost: Cost | None) -> tuple[str, ...]:
 def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
     name = DATASET_LABELS[budgets[0].results.dataset]
     sentences = [
-        "BoostResNet, all but the budget as in the other tables. Accuracy in per cent, mean ± standard deviation.",
+        "BoostResNet, all but the budget alike. Accuracy in per cent, mean ± standard deviation.",
         "gamma > 0, Cov. ≤ 0: rounds with a positive gamma, and with a covariance that is not positive by more than "
         "rounding. Bound: of Theorem 4.2, after the last round, mean.",
     ]
-    sentences += [
-        f"{name}: budget {one.budget:g} is that of BoostResNet in the other tables." for one in budgets if one.own
-    ]
+    sentences += [f"{name}: budget {one.budget:g} is the experiment's own." for one in budgets if one.own]
     if any(updates_worth(budgeted, cost) for budgeted in budgets):
         sentences.append(
             "In end-to-end updates: so many of those make as many floating-point operations, BoostResNet's passes "

@@ -11,7 +11,7 @@ from replication.errors import ResultsError
 from replication.files import atomic_path
 from replication.report.ablations import latex_ablations, load_ablations
 from replication.report.analyses import load_analyses
-from replication.report.budgets import latex_budgets, load_budgets
+from replication.report.budgets import latex_budgets, load_budgets, tables_of_others
 from replication.report.costs import TARGETS_OF, load_cost
 from replication.report.depth import load_depth
 from replication.report.figures import FIGURES, draw_figures
@@ -20,9 +20,9 @@ from replication.report.macros import latex_numbers
 from replication.report.render import latex_results, latex_rounds, latex_targets, state_text
 from replication.report.results import load_results
 from replication.report.tables import results_table, round_rows
-from replication.report.verdicts import latex_claims, load_verdicts
+from replication.report.verdicts import latex_claims, load_budget_verdicts, load_verdicts
 
-_OPTIONAL = ("rounds.tex", "claims.tex", "cost.tex", "ablations.tex", "budgets.tex")
+_OPTIONAL = ("rounds.tex", "claims.tex", "cost.tex", "ablations.tex", "budgets.tex", "budget-claims.tex")
 
 
 def build_report(
@@ -44,7 +44,7 @@ def build_report(
     budgets = load_budgets(results, results_root)
     folder, table = out_root / dataset, results_table(results, cost)
     texts = {
-        "table.tex": latex_results(table),
+        "table.tex": latex_results(table, tables_of_others(budgets, cost)),
         "numbers.tex": latex_numbers(results, analyses, cost, verdicts, depth, ablations, budgets),
     }
     seeds = len(results.of("boostresnet"))
@@ -53,6 +53,10 @@ def build_report(
         texts["rounds.tex"] = latex_rounds(round_rows(results), f"{quantity(seeds, 'seed')}. {state}")
     if verdicts:
         texts["claims.tex"] = latex_claims(dataset, verdicts)
+    if elsewhere := load_budget_verdicts(dataset, results_root):
+        texts["budget-claims.tex"] = "\n".join(
+            latex_claims(dataset, judged, budget) for budget, judged in elsewhere.items()
+        )
     if cost is not None and dataset == TARGETS_OF:
         texts["cost.tex"] = latex_targets(cost)
     if ablations:

@@ -140,9 +140,34 @@ def judge(dataset: str, results_root: Path = Path("results"), criteria: Path = C
     return [_judge(criterion, evidence) for criterion in load_criteria(criteria)]
 
 
+def judge_budgets(
+    dataset: str, results_root: Path = Path("results"), criteria: Path = CRITERIA
+) -> dict[str, list[Verdict]]:
+    """By the name of every other budget under which something was run, ascending: the verdicts of those claims that
+    can be judged by these runs alone, by the criteria of all others.
+
+    Raises:
+        ResultsError: as in `judge`.
+    """
+    found = {}
+    for folder in sorted((results_root / dataset / "budgets").glob("[0-9]*"), key=lambda path: float(path.name)):
+        evidence = Evidence(folder, load_results(dataset, folder, f"python -m replication budgets {dataset}"))
+        verdicts = [_judge(criterion, evidence) for criterion in load_criteria(criteria)]
+        found[folder.name] = [
+            attrs.evolve(one, evidence=tuple(f"{dataset}/budgets/{folder.name}/{name}" for name in one.evidence))
+            for one in verdicts
+            if one.verdict != NOT_RUN
+        ]
+    return {name: verdicts for name, verdicts in found.items() if verdicts}
+
+
 def write_claims(dataset: str, results_root: Path, out_path: Path, criteria: Path = CRITERIA) -> list[Verdict]:
-    """Judge and write `out_path` (results/DATASET/claims.json) with the hash of the criteria that were applied."""
-    verdicts = judge(dataset, results_root, criteria)
+    """Judge and write `out_path` (results/DATASET/claims.json) with the hash of the criteria that were applied.
+
+    Returns:
+        The verdicts of the experiment's own runs.
+    """
+    verdicts, elsewhere = judge(dataset, results_root, criteria), judge_budgets(dataset, results_root, criteria)
     files.write_json(
         out_path,
         {
@@ -150,6 +175,7 @@ def write_claims(dataset: str, results_root: Path, out_path: Path, criteria: Pat
             "dataset": dataset,
             "criteria_sha256": files.sha256(criteria),
             "claims": [attrs.asdict(verdict) for verdict in verdicts],
+            "other_budgets": {name: [attrs.asdict(one) for one in judged] for name, judged in elsewhere.items()},
         },
     )
     return verdicts

@@ -34,6 +34,21 @@ def equal_updates_points(results: DatasetResults) -> list[tuple[Run, HistoryPoin
     return pairs
 
 
+def joined(runs: Sequence[Run]) -> Run:
+    """Of end-to-end runs of one seed, all but the length alike: the longest, its curve with the points that only the
+    shorter ones have. The first updates of a run do not depend on how many follow, so that curves agree where they
+    meet; where they do not (another machine, other images) or never meet, it is the first run as it is.
+    """
+    first, longest = runs[0], max(runs, key=lambda run: run.metrics.gradient_updates)
+    points = {point.gradient_updates: point for point in longest.history}
+    for run in runs:
+        meet = [point for point in run.history if point.gradient_updates and point.gradient_updates in points]
+        if _images(run) != _images(longest) or not meet or any(points[at.gradient_updates] != at for at in meet):
+            return first
+        points |= {point.gradient_updates: point for point in run.history}
+    return attrs.evolve(longest, history=tuple(points[updates] for updates in sorted(points)))
+
+
 def _pairs(results: DatasetResults) -> list[tuple[Run, Run]]:
     """End to end and BoostResNet of the same seed, of which points on the curves may be held against each other."""
     pairs = [(run, results.seed("boostresnet", run.seed)) for run in results.of("e2e")]

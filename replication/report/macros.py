@@ -6,13 +6,11 @@ A key that no file sets prints "not run", so the article compiles whatever has b
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Any
 
 from replication.report.ablations import Ablated, ablation_numbers, difference_text
 from replication.report.analyses import Analysis
-from replication.report.budgets import Budgeted, differences, updates_worth
-from replication.report.claims import student_interval
+from replication.report.budgets import Budgeted
 from replication.report.comparisons import behind, compared_at, equal_operations_points, equal_updates_points
 from replication.report.costs import Cost
 from replication.report.depth import DepthRun
@@ -21,7 +19,6 @@ from replication.report.formats import (
     count,
     counts,
     duration,
-    fixed,
     latex_escape,
     points_text,
     quantity,
@@ -42,6 +39,7 @@ from replication.report.render import budget_text, data_mark
 from replication.report.reported import reported
 from replication.report.results import DatasetResults, Run, budgets_of
 from replication.report.tables import ResultRow, ResultsTable, results_table
+from replication.report.theory_numbers import budget_numbers, lead_text, theory_numbers
 from replication.report.verdicts import Judged, verdict_numbers
 
 Numbers = dict[str, str]
@@ -51,8 +49,6 @@ _IN_WORDS = {
     "transition-blocks": "later stages' first blocks",
     "mlp": "MLP",
 }
-#: What of `_theory` the article has for the shortest and the longest blocks.
-_THEORY_OF_BUDGETS = ("final_edge", "bound", "rounds", "positive_gamma", "nonpositive_covariance")
 
 
 def numbers(results: DatasetResults, cost: Cost | None = None) -> Numbers:
@@ -74,7 +70,7 @@ def numbers(results: DatasetResults, cost: Cost | None = None) -> Numbers:
     for method in results.runs:
         values[f"{method}/peak_memory"] = _peak_memory(results.of(method))
     for method in BOOSTED:
-        values |= {f"{method}/{name}": text for name, text in _theory(results.of(method)).items()}
+        values |= {f"{method}/{name}": text for name, text in theory_numbers(results.of(method)).items()}
     pairs = {" and ".join(run.info.class_names) for run in results.of(BINARY)}
     values |= {f"{BINARY}/classes": pair for pair in pairs if pair}
     return values | _gaps(results, cost)
@@ -151,58 +147,6 @@ def _setting(results: DatasetResults, table: ResultsTable) -> Numbers:
     return values
 
 
-def _theory(runs: Sequence[Run]) -> Numbers:
-    """What the last round of BoostResNet says about Lemma 3.2, Theorem 4.2 and Definition 4.1."""
-    if not runs:
-        return {}
-    last = [run.rounds[-1] for run in runs]
-    values = {
-        "final_edge": fixed(_average([entry.edge for entry in last]), "", 6),
-        "bound": significant(_average([entry.bound for entry in last]), ""),
-        "train_error": f"{100 * _average([entry.train_error for entry in last]):.2f}\N{NO-BREAK SPACE}%",
-        "rounds": counts([len(run.rounds) for run in runs], ""),
-        "positive_gamma": counts([sum(entry.gamma > 0 for entry in run.rounds) for run in runs], ""),
-        "nonpositive_covariance": counts(
-            [
-                sum(not entry.positive_covariance for entry in run.rounds if entry.covariance is not None)
-                for run in runs
-            ],
-            "",
-        ),
-        "rising_edges": counts([_rises([entry.edge for entry in run.rounds]) for run in runs], ""),
-        "above_bound": counts([sum(entry.train_error > entry.bound for entry in run.rounds) for run in runs], ""),
-        "informative_bounds": counts([sum(entry.bound < 1 for entry in run.rounds) for run in runs], ""),
-        "fell/positive": _falls(runs, positive=True),
-        "fell/nonpositive": _falls(runs, positive=False),
-        "early_blocks": counts([_early_blocks(run) for run in runs], ""),
-    }
-    differences = [run.metrics.lemma_difference for run in runs if run.metrics.lemma_difference is not None]
-    if differences:
-        values["lemma_difference"] = significant(max(differences), "", 2)
-    return values
-
-
-def _early_blocks(run: Run) -> int:
-    """Blocks that ended before their limit."""
-    most = run.info.settings.get("boostresnet.updates_per_block")
-    limit = max(1, round(most * run.metrics.budget)) if isinstance(most, int) else 0
-    return sum(entry.gradient_updates < limit for entry in run.rounds)
-
-
-def _falls(runs: Sequence[Run], *, positive: bool) -> str:
-    """In how many rounds with (or without) a positive gamma the training error fell, all seeds together: '37 of 48'.
-
-    The first round has none before it and does not count.
-    """
-    falls = [
-        later.train_error < earlier.train_error
-        for run in runs
-        for earlier, later in pairwise(run.rounds)
-        if (later.gamma > 0) == positive
-    ]
-    return f"{sum(falls)} of {len(falls)}"
-
-
 def _gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
     """Differences in test accuracy, in points, paired by seed."""
     on_curves = {
@@ -217,7 +161,7 @@ def _gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
         differences = [ours - theirs for ours, theirs in pairs]
         if differences:
             texts[f"gap/{name}"] = _signed_points(Estimate.of(differences))
-            texts[f"gap/{name}/words"] = _lead(differences)
+            texts[f"gap/{name}/words"] = lead_text(differences)
             texts["gap/boostresnet_on_curve"] = points_text(Estimate.of([ours for ours, _ in pairs])) or ""
     if on_curves["equal_updates"]:
         texts[f"{E2E_AT_EQUAL_UPDATES}/after"] = compared_at(results)
@@ -238,34 +182,6 @@ def _refined_gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
     return texts
 
 
-def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> Numbers:
-    """`budgets/first/…` and `budgets/last/…`: the shortest blocks and the longest; `budgets/compared/…`: the longest
-    whose number of operations end to end was evaluated at, if those are longer than the experiment's own.
-    """
-    values: Numbers = {}
-    for name, budgeted in zip(("first", "last"), (*budgets[:1], *budgets[-1:]), strict=False):
-        runs = budgeted.runs
-        theory = {name: text for name, text in _theory(runs).items() if name in _THEORY_OF_BUDGETS}
-        texts = theory | {
-            "budget": f"{budgeted.budget:g}",
-            "updates_per_block": counts([entry.gradient_updates for run in runs for entry in run.rounds], ""),
-            "train": points_text(Estimate.of([run.metrics.train_accuracy for run in runs])) or "",
-            "test": points_text(Estimate.of([run.metrics.test_accuracy for run in runs])) or "",
-        }
-        values |= {f"budgets/{name}/{key}": text for key, text in texts.items()}
-    compared = [budgeted for budgeted in budgets if differences(budgeted, cost)]
-    own = [budgeted.budget for budgeted in budgets if budgeted.own]
-    if own and compared and compared[-1].budget > own[0]:
-        longest = compared[-1]
-        values["budgets/compared/budget"] = f"{longest.budget:g}"
-        values["budgets/compared/worth"] = counts(updates_worth(longest, cost), "")
-        for split in ("test", "validation"):
-            found = differences(longest, cost, split)
-            values[f"budgets/compared/{split}"] = difference_text(found, "\N{NO-BREAK SPACE}points")
-            values[f"budgets/compared/{split}/words"] = _lead(found)
-    return values
-
-
 def _differences(results: DatasetResults, first: str, second: str, *, exact: bool = False) -> list[float]:
     """Test accuracy of the one method less that of the other, seed by seed, on all test images or those that are known
     to be the official ones; none where they were not trained alike, or not measured on those.
@@ -281,20 +197,6 @@ def _differences(results: DatasetResults, first: str, second: str, *, exact: boo
     return [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
 
 
-def _lead(differences: Sequence[float]) -> str:
-    """Who is ahead, in BoostResNet's accuracy less that of end to end: 'end to end is ahead by 1.62 points, which 3
-    seeds cannot tell from zero' where Student's interval has both signs in it.
-    """
-    mean, interval = 100 * _average(differences), student_interval(differences)
-    if not float(f"{mean:.2f}"):
-        return "neither is ahead"
-    text = f"{'BoostResNet' if mean > 0 else 'end to end'} is ahead by {abs(mean):.2f} points"
-    if interval is None:
-        return f"{text} (1 seed)"
-    told = interval[0] > 0 or interval[1] < 0
-    return text if told else f"{text}, which {len(differences)} seeds cannot tell from zero"
-
-
 def _signed_points(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
@@ -304,14 +206,6 @@ def _signed_points(estimate: Estimate | None) -> str:
 
 def _mean_percent(estimate: Estimate | None) -> str | None:
     return None if estimate is None else f"{100 * estimate.mean:.2f}\N{NO-BREAK SPACE}%"
-
-
-def _average(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _rises(values: Sequence[float]) -> int:
-    return sum(later > earlier for earlier, later in pairwise(values))
 
 
 def _peak_memory(runs: Sequence[Run]) -> str:

@@ -9,12 +9,12 @@ from replication.config import DATASETS
 from replication.errors import ResultsError
 from replication.files import atomic_path
 from replication.report.ablations import load_ablations, markdown_ablations
-from replication.report.budgets import load_budgets, markdown_budgets
+from replication.report.budgets import load_budgets, markdown_budgets, tables_of_others
 from replication.report.costs import TARGETS_OF, load_cost
 from replication.report.render import ESSENTIAL, markdown_results, markdown_targets
 from replication.report.results import load_results
 from replication.report.tables import ResultsTable, results_table
-from replication.report.verdicts import Judged, load_verdicts, markdown_claims, markdown_overview
+from replication.report.verdict_pages import load_sheets, markdown_claims, markdown_overview
 
 #: The pages with such tables, relative to the root of the checkout.
 PAGES = (Path("README.md"), Path("docs/RESULTS.md"))
@@ -68,7 +68,12 @@ def _replaced(text: str, name: str, table: str, page: Path) -> str:
 
 
 def _results(results_root: Path) -> list[ResultsTable]:
-    return [results_table(load_results(name, results_root), load_cost(name, results_root)) for name in DATASETS]
+    """Of every dataset the table of the experiment's own budget, then those of others."""
+    tables = []
+    for name in DATASETS:
+        results, cost = load_results(name, results_root), load_cost(name, results_root)
+        tables += [results_table(results, cost), *tables_of_others(load_budgets(results, results_root), cost)]
+    return tables
 
 
 def _budgets(results_root: Path) -> str:
@@ -79,16 +84,12 @@ def _budgets(results_root: Path) -> str:
     return markdown_budgets(found)
 
 
-def _verdicts(results_root: Path) -> dict[str, tuple[Judged, ...]]:
-    return {dataset: load_verdicts(dataset, results_root) for dataset in DATASETS}
-
-
 #: The tables by the name in their markers. Those in full are for pages in docs/.
 _TABLES: dict[str, Callable[[Path], str]] = {
     "results": lambda root: markdown_results(_results(root), ESSENTIAL),
     "results-in-full": lambda root: markdown_results(_results(root)),
-    "claims": lambda root: markdown_overview(_verdicts(root)),
-    "claims-in-full": lambda root: markdown_claims(_verdicts(root), root="../"),
+    "claims": lambda root: markdown_overview(load_sheets(root)),
+    "claims-in-full": lambda root: markdown_claims(load_sheets(root), root="../"),
     "budgets": _budgets,
     "ablations": lambda root: markdown_ablations({name: load_ablations(name, root) for name in DATASETS}),
     "targets": lambda root: markdown_targets(load_cost(TARGETS_OF, root)),

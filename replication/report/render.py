@@ -123,7 +123,7 @@ def _marked(tables: Sequence[ResultsTable], key: str) -> list[str]:
     for table in tables:
         for row in table.rows:
             if row.key == key and row.remark:
-                name = f"{DATASET_LABELS[table.dataset]}: " if len(tables) > 1 else ""
+                name = f"{table.name}: " if len(tables) > 1 else ""
                 details.setdefault(row.remark, []).extend([name + row.detail] if row.detail else [])
     mark = _MARK[key].strip()
     return [f"{mark}: {remark}" + (f" ({'; '.join(texts)})." if texts else ".") for remark, texts in details.items()]
@@ -135,19 +135,20 @@ def _remarks(table: ResultsTable) -> list[str]:
     for row in table.rows:
         if row.remark and row.key not in _MARK:
             lines.setdefault(row.remark, []).append(row.label)
-    return [f"{DATASET_LABELS[table.dataset]}, {'; '.join(labels)}: {remark}." for remark, labels in lines.items()]
+    return [f"{table.name}, {'; '.join(labels)}: {remark}." for remark, labels in lines.items()]
 
 
 def _early(tables: Sequence[ResultsTable]) -> str:
     """Where that point comes before BoostResNet's end: ' (MNIST: after 160 of BoostResNet's 200 updates)'."""
     early = [table for table in tables if table.compared not in ("", SAME_UPDATES)]
-    texts = [f"{DATASET_LABELS[table.dataset]}: {table.compared}" for table in early]
+    texts = [f"{table.name}: {table.compared}" for table in early]
     return f" ({'; '.join(texts)})" if texts else ""
 
 
 def _on_curve_images(tables: Sequence[ResultsTable]) -> str:
     """What such a point was measured on, where that is not all: ', on a sample (MNIST: 2,000 training images)'."""
-    texts = [f"{DATASET_LABELS[table.dataset]}: {table.curve_images}" for table in tables if table.curve_images]
+    own = [table for table in tables if table.curve_images and not table.other_budget]  # other budgets have the same
+    texts = [f"{table.name}: {table.curve_images}" for table in own]
     return f", on the sample of images behind the curves ({'; '.join(texts)})" if texts else ""
 
 
@@ -160,7 +161,7 @@ def _exact_text(table: ResultsTable) -> str:
     if not values or table.official:
         return ""
     which = "those test images alone that are known to be the official ones"
-    return f"{DATASET_LABELS[table.dataset]}, test accuracy on {which}: {', '.join(values)}."
+    return f"{table.name}, test accuracy on {which}: {', '.join(values)}."
 
 
 def budget_text(budgets: Sequence[float], without: str = NOT_RUN) -> str:
@@ -175,23 +176,33 @@ def data_mark(table: ResultsTable) -> str:
     return "official copy" if table.official else UNOFFICIAL
 
 
-def latex_results(table: ResultsTable) -> str:
-    """A tabular with its notes below, to stand in a table environment of the article."""
+def latex_results(table: ResultsTable, others: Sequence[ResultsTable] = ()) -> str:
+    """A tabular with its notes below, to stand in a table environment of the article.
+
+    Args:
+        others: the same under other budgets, for a part of its own each below.
+    """
     shown: tuple[str, ...] = ("Method", "Seeds", "Updates", "Learners", "Parameters", "Train", "Test", "Paper", "Time")
-    rows = table.rows
+    parts = [(table, table.rows), *((other, other.rows) for other in others)]
     if table.not_run:  # the paper's values alone, if there are any
-        shown, rows = ("Method", "Seeds", "Paper"), tuple(row for row in rows if row.reported is not None)
-        if not rows:
+        shown, parts = ("Method", "Seeds", "Paper"), [(table, tuple(row for row in table.rows if row.reported))]
+        if not parts[0][1]:
             return r"\notrun" + "\n"
     wrapped, right = r">{\raggedright\arraybackslash}p{33mm}", r">{\raggedleft\arraybackslash}p{14mm}"
     columns = "lll" if table.not_run else f"{wrapped}r{right}rrrrrr"
     # With deviations and the paper's values a line is full; the length is back where the table ends.
     lines = [r"\setlength{\tabcolsep}{3pt}", rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule"]
-    lines += [" & ".join(shown) + r" \\", r"\midrule"]
-    for row in rows:
-        lines.append(" & ".join(map(latex_escape, cells(row, shown))) + r" \\")
+    lines += [" & ".join(shown) + r" \\"]
+    for part, rows in parts:
+        lines.append(r"\midrule")
+        if part.other_budget:
+            lines.append(
+                rf"\multicolumn{{{len(shown)}}}{{@{{}}l}}{{\emph{{At budget {budget_text(part.budgets)}}}}} \\"
+            )
+        lines += [" & ".join(map(latex_escape, cells(row, shown))) + r" \\" for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*lines, latex_note(" ".join([*notes([table], shown), state_text(table)])), ""])
+    below = [*notes([table, *others], shown), state_text(table), *["Lines at another budget say so."] * bool(others)]
+    return "\n".join([*lines, latex_note(" ".join(below)), ""])
 
 
 def state_text(table: ResultsTable) -> str:

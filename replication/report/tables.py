@@ -13,6 +13,7 @@ from replication.report.comparisons import around, compared_at, equal_operations
 from replication.report.costs import Cost
 from replication.report.formats import Estimate
 from replication.report.labels import (
+    DATASET_LABELS,
     E2E_AT_EQUAL_OPERATIONS,
     E2E_AT_EQUAL_OPERATIONS_LABEL,
     E2E_AT_EQUAL_UPDATES,
@@ -56,7 +57,7 @@ class ResultRow:
 @attrs.frozen
 class ResultsTable:
     """All lines of one dataset and what holds for all of them; `compared` and `curve_images` are what the functions of
-    these names say.
+    these names say, `other_budget` is whether these are runs under another budget than the experiment's own.
     """
 
     dataset: str
@@ -65,6 +66,13 @@ class ResultsTable:
     budgets: tuple[float, ...]
     compared: str = ""
     curve_images: str = ""
+    other_budget: bool = False
+
+    @property
+    def name(self) -> str:
+        """What sentences call it: 'CIFAR-10', or 'CIFAR-10 at budget 0.064'."""
+        at = f" at budget {', '.join(f'{budget:g}' for budget in self.budgets)}" if self.other_budget else ""
+        return DATASET_LABELS[self.dataset] + at
 
     @property
     def not_run(self) -> bool:

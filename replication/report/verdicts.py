@@ -1,10 +1,11 @@
-"""The judged claims (claims.json) as LaTeX, Markdown and numbers."""
+"""The judged claims (claims.json), read, and as LaTeX and numbers; `verdict_pages` has them as Markdown."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -88,21 +89,43 @@ def load_verdicts(dataset: str, results_root: Path = Path("results"), criteria: 
     Raises:
         ResultsError: claims.json is damaged, or was judged by other criteria than are here now.
     """
+    return _load(dataset, results_root, criteria).get("", ())
+
+
+def load_budget_verdicts(
+    dataset: str, results_root: Path = Path("results"), criteria: Path = CRITERIA
+) -> dict[str, tuple[Judged, ...]]:
+    """The verdicts that runs under other budgets allow, by the name of the budget; errors as in `load_verdicts`."""
+    return {budget: judged for budget, judged in _load(dataset, results_root, criteria).items() if budget}
+
+
+def _load(dataset: str, results_root: Path, criteria: Path) -> dict[str, tuple[Judged, ...]]:
+    """All that claims.json has, by budget; the experiment's own has no name."""
     path = results_root / dataset / "claims.json"
     if not path.is_file():
-        return ()
+        return {}
     try:
         document = read_object(path)
         document.expect("schema", SCHEMA)
         document.expect("dataset", dataset)
         if document.text("criteria_sha256") != sha256(criteria):
             raise ResultsError(f"{path} was judged by other criteria than {criteria.name} has now")
-        entries = document.values.get("claims")
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise ResultsError(f"{path}: claims must be a list of sections")
-        return tuple(_judged(Fields(f"{path}: claim {n}", entry)) for n, entry in enumerate(entries, start=1))
+        others = document.section("other_budgets").values
+        return {
+            name: _all_judged(f"{path}: {what}", entries)
+            for name, what, entries in (
+                ("", "claim", document.values.get("claims")),
+                *((budget, f"budget {budget}, claim", entries) for budget, entries in others.items()),
+            )
+        }
     except ResultsError as error:
         raise ResultsError(f"{error}; judge again: python -m replication claims {dataset}") from None
+
+
+def _all_judged(where: str, entries: Any) -> tuple[Judged, ...]:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ResultsError(f"{where}s must be a list of sections")
+    return tuple(_judged(Fields(f"{where} {n}", entry)) for n, entry in enumerate(entries, start=1))
 
 
 def _judged(fields: Fields) -> Judged:
@@ -150,9 +173,13 @@ def counted(verdicts: Sequence[Judged]) -> str:
     )
 
 
-def latex_claims(dataset: str, verdicts: Sequence[Judged]) -> str:
-    """A longtable of the claims that were judged, and sentences on the others; sentences alone if nothing ran."""
-    label, chosen = DATASET_LABELS[dataset], applying(verdicts)
+def latex_claims(dataset: str, verdicts: Sequence[Judged], budget: str = "") -> str:
+    """A longtable of the claims that were judged, and sentences on the others; sentences alone if nothing ran.
+
+    Args:
+        budget: of what runs, if not of the experiment's own.
+    """
+    label, chosen = DATASET_LABELS[dataset] + (f" at budget {budget}" if budget else ""), applying(verdicts)
     judged = [one for one in chosen if one.verdict != NOT_RUN]
     if not judged:
         return latex_escape(f"{label}: none of {len(chosen)} claims was run. {_unjudged(verdicts)}") + "\n\n"
@@ -162,7 +189,7 @@ def latex_claims(dataset: str, verdicts: Sequence[Judged]) -> str:
     lines = [
         rf"\begin{{longtable}}{{@{{}}{columns}l@{{}}}}",
         rf"\caption{{Verdicts on {latex_escape(label)}: {latex_escape(counted(chosen))}. {_evidence_text(chosen)}}}"
-        rf"\label{{tab:{dataset}-claims}}\\",
+        rf"\label{{tab:{dataset}-claims{f'-{budget}' if budget else ''}}}\\",
         rf"\toprule {heading} \\ \midrule \endfirsthead",
         rf"\toprule {heading} \\ \midrule \endhead",
         r"\bottomrule \endfoot",
@@ -176,7 +203,7 @@ def latex_claims(dataset: str, verdicts: Sequence[Judged]) -> str:
     return "\n".join([*lines, r"\end{longtable}", latex_escape(_unjudged(verdicts)), ""])
 
 
-def _not_run(verdicts: Sequence[Judged]) -> str:
+def unjudged_text(verdicts: Sequence[Judged]) -> str:
     """The claims without a line, by the reason: 'Not run for want of budget: 6a, 6b; of analyses: …'."""
     by_lack: dict[str, list[str]] = {}
     for judged in applying(verdicts):
@@ -189,9 +216,9 @@ def _not_run(verdicts: Sequence[Judged]) -> str:
 
 
 def _unjudged(verdicts: Sequence[Judged]) -> str:
-    """`_not_run`, and the claims about other data."""
+    """`unjudged_text`, and the claims about other data."""
     others = ", ".join(judged.id for judged in verdicts if not judged.applies)
-    return " ".join(filter(None, (_not_run(verdicts), f"About other data: {others}." if others else "")))
+    return " ".join(filter(None, (unjudged_text(verdicts), f"About other data: {others}." if others else "")))
 
 
 def _evidence_text(chosen: Sequence[Judged]) -> str:
@@ -200,103 +227,22 @@ def _evidence_text(chosen: Sequence[Judged]) -> str:
     parts = []
     if seeds:
         parts.append(("" if seeds[0] == seeds[-1] else f"{seeds[0]} to ") + quantity(seeds[-1], "seed"))
-    if (budgets := _budgets(chosen)) != _NONE:
+    if (budgets := budgets_text(chosen)) != _NONE:
         parts.append(f"budget {budgets}")
-    if _unofficial(chosen):
+    if is_unofficial(chosen):
         parts.append(UNOFFICIAL)
     return latex_escape(", ".join(parts) + ".") if parts else ""
 
 
-def markdown_overview(by_dataset: dict[str, tuple[Judged, ...]]) -> str:
-    """One Markdown table: a line per claim that was judged on any dataset, a column per dataset with verdicts, each
-    linked to claims.json, which names the runs; sentences for the rest. To stand in the root of the checkout.
-    """
-    shown = {dataset: verdicts for dataset, verdicts in by_dataset.items() if verdicts}
-    found: dict[str, dict[str, Judged]] = {}
-    for dataset, verdicts in shown.items():
-        for one in verdicts:
-            found.setdefault(one.id, {})[dataset] = one
-    heads = [DATASET_LABELS[dataset] + (f" ({UNOFFICIAL})" * _unofficial(shown[dataset])) for dataset in shown]
-    lines = ["| Claim | Source | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(heads)]
-    lines.append(_markdown_row(["*Budget*", "", *(_budgets(shown[dataset]) for dataset in shown)]))
-    for of_claim in found.values():
-        if all(one.verdict == NOT_RUN for one in of_claim.values()):
-            continue  # they are in the sentences below
-        any_one = next(iter(of_claim.values()))
-        words = [_linked(dataset, of_claim[dataset]) if dataset in of_claim else _NONE for dataset in shown]
-        lines.append(_markdown_row([_named(any_one), any_one.source, *words]))
-    return "\n".join([*lines, "", " ".join([*_counts_of_all(by_dataset), _DAGGER * _any_added(by_dataset)]).rstrip()])
-
-
-def markdown_claims(by_dataset: dict[str, tuple[Judged, ...]], root: str = "") -> str:
-    """One Markdown table: a line per claim about a dataset, with what was measured and its verdict or why there is
-    none, linked to claims.json, which names the runs, by way of `root`; sentences below.
-    """
-    names = ("Dataset", "Budget", "Claim", "Source", "Criterion", "Measured", "n", "Verdict")
-    lines = ["| " + " | ".join(names) + " |", "|---|---:|---|---|---|---|---:|---|"]
-    for dataset, verdicts in by_dataset.items():
-        lines += [_markdown_line(dataset, one, root) for one in applying(verdicts)]
-    remarks = [
-        *_counts_of_all(by_dataset),
-        "Behind a mean, in brackets, Student's 95 % interval, which must lie inside the range for the claim to hold and"
-        " outside it to fail; a claim about every seed holds if all meet it and fails if at least two do not; what is"
-        " measured without seeds lies in its range or not.",
-        "A verdict leads to the runs it rests on.",
-        *[_DAGGER] * _any_added(by_dataset),
-        "All other criteria were fixed before the results, but for a preliminary digits run; what was reworded since is"
-        " in the head of `replication/report/criteria.yaml`.",
-    ]
-    return "\n".join([*lines, "", " ".join(remarks)])
-
-
-_DAGGER = "† added after the first results had been seen."
-
-
-def _any_added(by_dataset: dict[str, tuple[Judged, ...]]) -> bool:
-    return any(one.added for verdicts in by_dataset.values() for one in verdicts)
-
-
-def _unofficial(verdicts: Sequence[Judged]) -> bool:
+def is_unofficial(verdicts: Sequence[Judged]) -> bool:
+    """Whether any of them rests on an unofficial copy of the data."""
     return any(one.data == "unofficial" for one in verdicts)
 
 
-def _budgets(verdicts: Sequence[Judged]) -> str:
+def budgets_text(verdicts: Sequence[Judged]) -> str:
     """'0.005', or all the different ones."""
     budgets = {one.budget for one in verdicts if one.verdict != NOT_RUN and one.budget is not None}
     return ", ".join(f"{budget:g}" for budget in sorted(budgets)) or _NONE
-
-
-def _counts_of_all(by_dataset: dict[str, tuple[Judged, ...]]) -> list[str]:
-    """A sentence per dataset: 'digits: 8 hold, 1 not run. Not run for want of budget: 6a.'."""
-    return [
-        f"{DATASET_LABELS[dataset]}: {counted(applying(verdicts))}. {_not_run(verdicts)}".rstrip()
-        if verdicts
-        else f"{DATASET_LABELS[dataset]}: no claim judged yet."
-        for dataset, verdicts in by_dataset.items()
-    ]
-
-
-def _named(judged: Judged) -> str:
-    return f"{judged.id}{'†' if judged.added else ''}: {judged.claim}"
-
-
-def _linked(dataset: str, judged: Judged) -> str:
-    """The verdict in words, leading to what it rests on; a dash for a claim about other data."""
-    return f"[{judged.words}](results/{dataset}/claims.json)" if judged.applies else _NONE
-
-
-def _markdown_row(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(text.replace("|", r"\|") for text in texts) + " |"
-
-
-def _markdown_line(dataset: str, judged: Judged, root: str) -> str:
-    data = f" ({UNOFFICIAL})" if judged.data == "unofficial" else ""
-    budget = _NONE if judged.budget is None else f"{judged.budget:g}"
-    verdict = f"[**{judged.verdict}**]({root}results/{dataset}/claims.json)"
-    verdict += f" ({judged.qualification})" if judged.qualification else ""
-    verdict += f": {judged.reason}" if judged.reason else ""
-    name, n = DATASET_LABELS[dataset] + data, str(judged.n)
-    return _markdown_row((name, budget, _named(judged), judged.source, judged.criterion, judged.cell, n, verdict))
 
 
 def verdict_numbers(verdicts: Sequence[Judged]) -> dict[str, str]:

@@ -11,7 +11,14 @@ from replication.config import DATASETS, METHODS
 from replication.report.build import build_report
 from replication.report.claims import write_claims
 from tests.report.synthetic import Plant, plant_run
-from tests.report.synthetic_more import plant_ablations, plant_budgets, plant_cost, plant_depth, plant_full_analysis
+from tests.report.synthetic_more import (
+    plant_ablations,
+    plant_budgets,
+    plant_cost,
+    plant_depth,
+    plant_full_analysis,
+    plant_other_methods,
+)
 
 
 @pytest.fixture
@@ -59,6 +66,7 @@ def _plant_everything(root: Path) -> Path:
     plant_depth(root)
     plant_ablations(root)
     plant_budgets(root)
+    plant_other_methods(root)
     for dataset in ("digits", "cifar10"):
         write_claims(dataset, root, root / dataset / "claims.json")
     return root

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from replication.files import write_csv
+from replication.files import read_csv, write_csv
 from tests.report.synthetic import plant_run
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -212,6 +212,19 @@ def plant_budgets(root: Path, dataset: str = "digits", seeds: int = 3) -> None:
         for seed in range(seeds):
             where = root / dataset / "budgets" / budget
             plant_run(where, dataset, "boostresnet", seed, per_block=per_block, budget=float(budget), kind=budget)
+
+
+def plant_other_methods(root: Path) -> None:
+    """End to end and refined at twice the length, the end-to-end curves as of the same training: where they meet the
+    experiment's own, every 200 updates, they have its values.
+    """
+    for seed in range(3):
+        longer = root / "digits/budgets/0.04"
+        plant_run(longer, "digits", "boostresnet-refined", seed, per_block=400, budget=0.04, kind="0.04")
+        folder = plant_run(longer, "digits", "e2e", seed, per_block=400, budget=0.04, kind="0.04")
+        own = {row["gradient_updates"]: row for row in read_csv(root / f"digits/e2e/seed{seed}/history.csv")}
+        rows = read_csv(folder / "history.csv")
+        write_csv(folder / "history.csv", tuple(rows[0]), [own.get(row["gradient_updates"], row) for row in rows])
 
 
 def plant_ablations(root: Path, dataset: str = "digits", seeds: int = 3) -> Path:

@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from replication.errors import ResultsError
+from replication.files import read_csv, read_json, write_csv
 from replication.report.ablations import difference_text
 from replication.report.budgets import (
     Budgeted,
@@ -18,15 +19,20 @@ from replication.report.budgets import (
     latex_budgets,
     load_budgets,
     markdown_budgets,
+    tables_of_others,
     updates_worth,
 )
+from replication.report.claims import write_claims
 from replication.report.costs import load_cost
 from replication.report.figures.budgets import budgets_figure
 from replication.report.formats import Estimate, percent, significant
-from replication.report.macros import budget_numbers
+from replication.report.render import latex_results
 from replication.report.results import load_results
+from replication.report.tables import results_table
+from replication.report.theory_numbers import budget_numbers
+from replication.report.verdicts import latex_claims, load_budget_verdicts, load_verdicts
 from tests.report.synthetic import edit_json, plant_run
-from tests.report.synthetic_more import plant_budgets, plant_cost
+from tests.report.synthetic_more import plant_budgets, plant_cost, plant_other_methods
 
 
 @pytest.fixture
@@ -48,7 +54,8 @@ def test_the_experiments_own_runs_stand_among_the_others(planted: Path) -> None:
     budgets = load(planted)
     assert [(budgeted.budget, budgeted.own) for budgeted in budgets] == [(0.01, False), (0.02, True), (0.04, False)]
     assert [budgeted.runs[0].metrics.gradient_updates for budgeted in budgets] == [700, 1400, 2800]
-    assert all(len(budgeted.results.of("e2e")) == 3 for budgeted in budgets)
+    assert all(len(budgeted.compared.of("e2e")) == 3 for budgeted in budgets)
+    assert [set(budgeted.results.runs) == {"boostresnet"} for budgeted in budgets] == [True, False, True]
     assert load_budgets(load_results("svhn", planted), planted) == ()
 
 
@@ -101,11 +108,83 @@ def test_numbers_for_the_prose(planted: Path) -> None:
         assert numbers[f"budgets/compared/{split}/words"].startswith(f"{leader} is ahead by ")
     assert not [name for name in budget_numbers(budgets, None) if "compared" in name]
     assert not [name for name in budget_numbers(budgets[:2], cost) if "compared" in name], "no longer than its own"
-    alone = attrs.evolve(budgets[2].results, runs={"boostresnet": budgets[2].runs})  # nothing to be held against
-    below = (attrs.evolve(budgets[1], own=False), attrs.evolve(budgets[2], own=True, results=alone))
+    alone = attrs.evolve(budgets[2].compared, runs={"boostresnet": budgets[2].runs})  # nothing to be held against
+    below = (attrs.evolve(budgets[1], own=False), attrs.evolve(budgets[2], own=True, compared=alone))
     assert differences(below[0], cost) and not differences(below[1], cost)
     assert not [name for name in budget_numbers(below, cost) if "compared" in name], "shorter than its own"
     assert budget_numbers((), cost) == {}
+
+
+def test_curves_of_end_to_end_go_on_where_a_longer_run_has_the_same_beginning(planted: Path) -> None:
+    before, cost = load(planted), load_cost("digits", planted)
+    plant_other_methods(planted)
+    budgets = load(planted)
+    (curve, *_), own = budgets[0].compared.of("e2e"), load_results("digits", planted).of("e2e")[0]
+    assert curve.metrics.gradient_updates == 2 * own.metrics.gradient_updates == 5600
+    ends = [*range(100, 2801, 100), *range(3000, 5601, 200)]
+    assert [point.gradient_updates for point in curve.history] == ends
+    assert curve.history[: len(own.history)] == own.history
+    for earlier, later in zip(before, budgets, strict=True):
+        assert differences(earlier, cost) == differences(later, cost), "between points that were there before"
+    assert [len(budgeted.results.of("e2e")) for budgeted in budgets] == [0, 3, 3]
+    assert budgets[1].results.of("e2e")[0] == own, "the experiment's own table is as it was"
+    history = planted / "digits/budgets/0.04/digits/e2e/seed0/history.csv"
+    rows = read_csv(history)
+    write_csv(history, tuple(rows[0]), [rows[0] | {"train_accuracy": "0.5"}, *rows[1:]])
+    assert load(planted)[0].compared.of("e2e")[0] == own, "another training: it is not joined"
+
+
+def test_other_methods_under_another_budget(planted: Path) -> None:
+    plant_other_methods(planted)
+    cost, budgets = load_cost("digits", planted), load(planted)
+    shorter, longer = tables_of_others(budgets, cost)
+    assert [row.key for row in shorter.rows] == ["boostresnet"] and shorter.name == "digits at budget 0.01"
+    lines = ["boostresnet", "e2e-at-operations", "e2e-at-boostresnet", "e2e", "boostresnet-refined"]
+    assert [row.key for row in longer.rows] == lines and all(len(row.seeds) == 3 for row in longer.rows)
+    assert {row.key: row.gradient_updates[0] for row in longer.rows} == {
+        "boostresnet": 2800, "e2e-at-operations": 283, "e2e-at-boostresnet": 2800, "e2e": 5600,
+        "boostresnet-refined": 5600,
+    }  # fmt: skip
+    results = load_results("digits", planted)
+    latex = latex_results(results_table(results, cost), [shorter, longer])
+    parts = (r"\emph{At budget 0.01}", r"\emph{At budget 0.04}", "BoostResNet, refined & 3")
+    assert sorted(parts, key=latex.index) == list(parts)
+    assert latex.count("BoostResNet, refined & 3 &") == 1 and "Lines at another budget say so." in latex
+    numbers = budget_numbers(budgets, cost)
+    assert numbers["budgets/methods"] == "BoostResNet, end-to-end training and its refinement were"
+    assert budget_numbers(budgets[:2], cost)["budgets/methods"] == "BoostResNet alone was"
+    assert numbers["budgets/last/boostresnet-refined/gradient_updates"] == "5,600"
+    found = budgets[2].results
+    for split in ("test", "validation"):
+        refined, whole, boosted = (
+            [getattr(run.metrics, f"{split}_accuracy") for run in found.of(method)]
+            for method in ("boostresnet-refined", "e2e", "boostresnet")
+        )
+        early = [getattr(point, f"{split}_accuracy") for run in found.of("e2e") for point in run.history
+                 if point.gradient_updates == 2800]  # fmt: skip
+        for name, ours, theirs in (("refined", refined, whole), ("equal_updates", boosted, early)):
+            gaps = [one - other for one, other in zip(ours, theirs, strict=True)]
+            assert numbers[f"budgets/last/gap/{name}/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
+
+
+def test_runs_of_another_budget_are_judged_by_what_they_allow(planted: Path) -> None:
+    plant_other_methods(planted)
+    write_claims("digits", planted, planted / "digits/claims.json")
+    own, elsewhere = load_verdicts("digits", planted), load_budget_verdicts("digits", planted)
+    assert list(elsewhere) == ["0.01", "0.04"]
+    shorter, longer = ({judged.id: judged for judged in elsewhere[name]} for name in ("0.01", "0.04"))
+    assert set(shorter) == {"1", "2a", "2b", "3a", "3b", "4"}
+    assert set(longer) - set(shorter) == {"relation-joint"}
+    assert {judged.budget for judged in longer.values()} == {0.04} and all(judged.n == 3 for judged in longer.values())
+    document = read_json(planted / "digits/claims.json")
+    for claim in document["other_budgets"]["0.04"]:
+        assert claim["evidence"] and all((planted / name).is_file() for name in claim["evidence"]), claim["id"]
+    assert {one.id for one in own} > set(longer)
+    latex = latex_claims("digits", elsewhere["0.04"], "0.04")
+    assert "Verdicts on digits at budget 0.04: " in latex and r"\label{tab:digits-claims-0.04}" in latex
+    edit_json(planted / "digits/claims.json", lambda values: values["other_budgets"].update({"0.04": [1]}))
+    with pytest.raises(ResultsError, match=r"budget 0\.04, claims must be a list of sections; judge again: "):
+        load_budget_verdicts("digits", planted)
 
 
 def test_the_tables_say_what_the_data_are(planted: Path) -> None:
@@ -113,7 +192,7 @@ def test_the_tables_say_what_the_data_are(planted: Path) -> None:
     latex, markdown = latex_budgets(budgets, cost), markdown_budgets([((), None), (budgets, cost)])
     assert r"0.01 & 100 & 700 & 3 &" in latex and "& 73 & -- & -- & 7 of 7 & 7 of 7 &" in latex
     assert "Data: official copy." in latex and r"Cov. \ensuremath{\le} 0" in latex
-    assert "digits: budget 0.02 is that of BoostResNet in the other tables." in markdown
+    assert "digits: budget 0.02 is the experiment's own." in markdown
     assert "unofficial" not in markdown
     longest, bounds = budgets[2], [run.rounds[-1].bound for run in budgets[2].runs]
     train, test = (

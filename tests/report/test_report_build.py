@@ -40,6 +40,7 @@ def test_the_same_results_give_the_same_bytes(shared_tree: Path, generated: Path
     again = build_report("digits", shared_tree, tmp_path)
     figures = {f"{name}.{kind}" for name in FIGURES if name != "accuracy-depth" for kind in ("pdf", "png")}
     texts = {"table.tex", "numbers.tex", "rounds.tex", "claims.tex", "ablations.tex", "budgets.tex"}
+    texts |= {"budget-claims.tex"}
     assert {path.name for path in again} == texts | figures
     for path in again:
         assert path.read_bytes() == (generated / "digits" / path.name).read_bytes(), path.name

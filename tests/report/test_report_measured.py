@@ -26,14 +26,13 @@ from replication.report.measured import analysis_numbers, cost_numbers, depth_nu
 from replication.report.readme import is_current, markers, update_page
 from replication.report.render import latex_targets
 from replication.report.results import load_results
+from replication.report.verdict_pages import Sheet, markdown_claims, markdown_overview
 from replication.report.verdicts import (
     Judged,
     applying,
     counted,
     latex_claims,
     load_verdicts,
-    markdown_claims,
-    markdown_overview,
     verdict_numbers,
 )
 from tests.report.pages import page_of
@@ -109,12 +108,12 @@ def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_p
     assert "| CIFAR-10 (unofficial copy) | 0.002 | 1: " in text and "| digits | \N{EN DASH} | 9: " in text
     assert "9-flops†: " in text and "† added after the first results" in text
     assert "SVHN: no claim judged yet." in text
-    some = markdown_claims({"digits": (_judged("1", "holds"), _judged("4", "not run", reason="no runs"))})
+    some = markdown_claims([Sheet("digits", (_judged("1", "holds"), _judged("4", "not run", reason="no runs")))])
     assert "| digits | 0.5 | 1: A claim" in some and "†" not in some
     (line,) = (line for line in some.splitlines() if "4: A claim" in line)
     assert line.endswith("| [**not run**](results/digits/claims.json): no runs |")
     assert "digits: 1 holds, 1 not run. Not run: 4." in some
-    doubtful = markdown_claims({"mnist": (_judged("2a", "holds", qualification="vacuous", claim="A | B"),)})
+    doubtful = markdown_claims([Sheet("mnist", (_judged("2a", "holds", qualification="vacuous", claim="A | B"),))])
     assert r"2a: A \| B |" in doubtful and "| [**holds**](results/mnist/claims.json) (vacuous) |" in doubtful
     readme = tmp_path / "README.md"
     readme.write_text("<!-- claims:start -->\n", encoding="utf-8")
@@ -124,19 +123,27 @@ def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_p
 
 def test_the_overview_has_a_line_per_claim_and_a_column_per_dataset(shared_tree: Path, tmp_path: Path) -> None:
     text = page_of("claims", tmp_path, shared_tree)
-    assert "| Claim | Source | digits | CIFAR-10 (unofficial copy) |\n" in text, "the others were not judged"
+    heads = "| Claim | Source | digits | digits | digits | CIFAR-10 (unofficial copy) |\n"
+    assert heads in text, "digits at three budgets; the others were not judged"
     assert text.count("1: Lemma 3.2 holds") == 1 and "5a: " not in text
     some = markdown_overview(
-        {
-            "digits": (_judged("1", "holds"), _judged("4", "not run"), _judged("2a", "fails")),
-            "cifar10": (_judged("2a", "holds", qualification="vacuous"), _judged("1", "not run", lacks="budget")),
-            "svhn": (),
-        }
+        [
+            Sheet("digits", (_judged("1", "holds"), _judged("4", "not run"), _judged("2a", "fails"))),
+            Sheet("digits", (_judged("2a", "holds", budget=0.75),), "0.75"),
+            Sheet(
+                "cifar10", (_judged("2a", "holds", qualification="vacuous"), _judged("1", "not run", lacks="budget"))
+            ),
+            Sheet("svhn", ()),
+        ]
     )
     first, second = (line for line in some.splitlines() if ": A claim" in line)
-    assert "| [holds](results/digits/claims.json) | [not run: budget](results/cifar10/claims.json) |" in first
-    assert "| [fails](results/digits/claims.json) | [holds (vacuous)](results/cifar10/claims.json) |" in second
-    assert "| *Budget* |  | 0.5 | 0.5 |" in some and "SVHN: no claim judged yet." in some
+    assert "| [holds](results/digits/claims.json) | – | [not run: budget](results/cifar10/claims.json) |" in first
+    held = "[holds](results/digits/claims.json)"
+    assert (
+        f"| [fails](results/digits/claims.json) | {held} | [holds (vacuous)](results/cifar10/claims.json) |" in second
+    )
+    assert "| *Budget* |  | 0.5 | 0.75 | 0.5 |" in some and "SVHN: no claim judged yet." in some
+    assert "digits at budget 0.75: 1 holds." in some
 
 
 def test_the_readme_has_the_targets_where_it_asks_for_them(shared_tree: Path, tmp_path: Path) -> None:

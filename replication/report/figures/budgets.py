@@ -53,14 +53,14 @@ def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | N
         handle("boostresnet", f"BoostResNet,\nbudget {budgeted.budget:g}", **look)
         for look, budgeted in zip(_looks(budgets), budgets, strict=True)
     ]
-    if counted and budgets[0].results.of("e2e"):
+    if counted and budgets[0].compared.of("e2e"):
         lines.append(handle("e2e"))
     figure.legend(handles=lines, loc="outside right center", handlelength=2.0)
     return figure
 
 
 def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], cost: Cost) -> None:
-    results = budgets[0].results
+    end_to_end = budgets[0].compared.of("e2e")
     runs = [run for budgeted in budgets for run in budgeted.runs]
     held_out = "test" if any(point.test_accuracy is not None for run in runs for point in run.history) else "validation"
     for look, budgeted in zip(_looks(budgets), budgets, strict=True):
@@ -73,7 +73,7 @@ def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], cost: Cost) -> None:
             np.array([float(point.gradient_updates) for point in run.history]),
             _column(run.history, f"{held_out}_accuracy"),
         )
-        for run in results.of("e2e")
+        for run in end_to_end
     ]
     draw_mean(axes, whole, "e2e")
     axes.set_xscale("log")

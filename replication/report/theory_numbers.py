@@ -1,0 +1,160 @@
+"""What the rounds of BoostResNet say about the theory, and what longer blocks change, in numbers for the article."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import fmean
+
+from replication.report.ablations import difference_text
+from replication.report.budgets import Budgeted, differences, updates_worth
+from replication.report.claims import student_interval
+from replication.report.comparisons import behind, equal_updates_points
+from replication.report.costs import Cost
+from replication.report.formats import Estimate, counts, fixed, points_text, quantity, significant
+from replication.report.labels import METHOD_STYLES, STOCK_LIBRARY
+from replication.report.results import DatasetResults, Run
+from replication.report.tables import results_table
+
+#: What of `theory_numbers` the article has for the shortest and the longest blocks.
+_THEORY_OF_BUDGETS = ("final_edge", "bound", "rounds", "positive_gamma", "nonpositive_covariance")
+_POINTS = "\N{NO-BREAK SPACE}points"
+_IN_WORDS = {"boostresnet": "BoostResNet", "e2e": "end-to-end training", "boostresnet-refined": "its refinement"}
+
+
+def theory_numbers(runs: Sequence[Run]) -> dict[str, str]:
+    """What the last round of BoostResNet says about Lemma 3.2, Theorem 4.2 and Definition 4.1."""
+    if not runs:
+        return {}
+    last = [run.rounds[-1] for run in runs]
+    values = {
+        "final_edge": fixed(fmean([entry.edge for entry in last]), "", 6),
+        "bound": significant(fmean([entry.bound for entry in last]), ""),
+        "train_error": f"{100 * fmean([entry.train_error for entry in last]):.2f}\N{NO-BREAK SPACE}%",
+        "rounds": counts([len(run.rounds) for run in runs], ""),
+        "positive_gamma": counts([sum(entry.gamma > 0 for entry in run.rounds) for run in runs], ""),
+        "nonpositive_covariance": counts(
+            [
+                sum(not entry.positive_covariance for entry in run.rounds if entry.covariance is not None)
+                for run in runs
+            ],
+            "",
+        ),
+        "rising_edges": counts([_rises([entry.edge for entry in run.rounds]) for run in runs], ""),
+        "above_bound": counts([sum(entry.train_error > entry.bound for entry in run.rounds) for run in runs], ""),
+        "informative_bounds": counts([sum(entry.bound < 1 for entry in run.rounds) for run in runs], ""),
+        "fell/positive": _falls(runs, positive=True),
+        "fell/nonpositive": _falls(runs, positive=False),
+        "early_blocks": counts([_early_blocks(run) for run in runs], ""),
+    }
+    differences = [run.metrics.lemma_difference for run in runs if run.metrics.lemma_difference is not None]
+    if differences:
+        values["lemma_difference"] = significant(max(differences), "", 2)
+    return values
+
+
+def _early_blocks(run: Run) -> int:
+    """Blocks that ended before their limit."""
+    most = run.info.settings.get("boostresnet.updates_per_block")
+    limit = max(1, round(most * run.metrics.budget)) if isinstance(most, int) else 0
+    return sum(entry.gradient_updates < limit for entry in run.rounds)
+
+
+def _falls(runs: Sequence[Run], *, positive: bool) -> str:
+    """In how many rounds with (or without) a positive gamma the training error fell, all seeds together: '37 of 48'.
+
+    The first round has none before it and does not count.
+    """
+    falls = [
+        later.train_error < earlier.train_error
+        for run in runs
+        for earlier, later in pairwise(run.rounds)
+        if (later.gamma > 0) == positive
+    ]
+    return f"{sum(falls)} of {len(falls)}"
+
+
+def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, str]:
+    """`budgets/first/…` and `budgets/last/…`: the shortest blocks and the longest; `budgets/compared/…`: the longest
+    whose number of operations end to end was evaluated at, if those are longer than the experiment's own.
+    """
+    values: dict[str, str] = {}
+    for name, budgeted in zip(("first", "last"), (*budgets[:1], *budgets[-1:]), strict=False):
+        runs = budgeted.runs
+        theory = {name: text for name, text in theory_numbers(runs).items() if name in _THEORY_OF_BUDGETS}
+        texts = theory | {
+            "budget": f"{budgeted.budget:g}",
+            "updates_per_block": counts([entry.gradient_updates for run in runs for entry in run.rounds], ""),
+            "train": points_text(Estimate.of([run.metrics.train_accuracy for run in runs])) or "",
+            "test": points_text(Estimate.of([run.metrics.test_accuracy for run in runs])) or "",
+        }
+        values |= {f"budgets/{name}/{key}": text for key, text in texts.items()}
+    if not budgets:
+        return values
+    values["budgets/methods"] = _methods_text([budgeted.results for budgeted in budgets if not budgeted.own])
+    values |= {f"budgets/last/{name}": text for name, text in _other_methods(budgets[-1].results).items()}
+    compared = [budgeted for budgeted in budgets if differences(budgeted, cost)]
+    own = [budgeted.budget for budgeted in budgets if budgeted.own]
+    if own and compared and compared[-1].budget > own[0]:
+        longest = compared[-1]
+        values["budgets/compared/budget"] = f"{longest.budget:g}"
+        values["budgets/compared/worth"] = counts(updates_worth(longest, cost), "")
+        for split in ("test", "validation"):
+            found = differences(longest, cost, split)
+            values[f"budgets/compared/{split}"] = difference_text(found, _POINTS)
+            values[f"budgets/compared/{split}/words"] = lead_text(found)
+    return values
+
+
+def _methods_text(others: Sequence[DatasetResults]) -> str:
+    """What was run under other budgets: 'BoostResNet alone was', 'BoostResNet, its refinement and … were'."""
+    found = [name for name in METHOD_STYLES if any(results.of(name) for results in others)]
+    names = [_IN_WORDS.get(name, METHOD_STYLES[name].label) for name in found]
+    return f"{', '.join(names[:-1])} and {names[-1]} were" if len(names) > 1 else f"{names[0]} alone was"
+
+
+def _other_methods(results: DatasetResults) -> dict[str, str]:
+    """The methods beside BoostResNet under one budget: their ends, and what sets two of them apart, paired by seed."""
+    texts: dict[str, str] = {}
+    for row in results_table(results).rows:
+        if row.seeds and row.key not in ("boostresnet", STOCK_LIBRARY):
+            texts |= {
+                f"{row.key}/train": points_text(row.train) or "",
+                f"{row.key}/test": points_text(row.test) or "",
+                f"{row.key}/seeds": quantity(len(row.seeds), "seed"),
+                f"{row.key}/gradient_updates": counts(row.gradient_updates, ""),
+            }
+    pairs = [
+        (run, other)
+        for run in results.of("boostresnet-refined")
+        if (other := results.seed("e2e", run.seed)) is not None
+    ]
+    at_equal_updates = equal_updates_points(results)
+    for split in ("test", "validation"):
+        refined = [_accuracy(run, split) - _accuracy(other, split) for run, other in pairs]
+        early = [ours - theirs for ours, theirs in behind(results, at_equal_updates, split)]
+        texts |= {f"gap/refined/{split}": difference_text(refined, _POINTS)} if refined else {}
+        texts |= {f"gap/equal_updates/{split}": difference_text(early, _POINTS)} if early else {}
+    return texts
+
+
+def _accuracy(run: Run, split: str) -> float:
+    return {"test": run.metrics.test_accuracy, "validation": run.metrics.validation_accuracy}[split]
+
+
+def lead_text(differences: Sequence[float]) -> str:
+    """Who is ahead, in BoostResNet's accuracy less that of end to end: 'end to end is ahead by 1.62 points, which 3
+    seeds cannot tell from zero' where Student's interval has both signs in it.
+    """
+    mean, interval = 100 * fmean(differences), student_interval(differences)
+    if not float(f"{mean:.2f}"):
+        return "neither is ahead"
+    text = f"{'BoostResNet' if mean > 0 else 'end to end'} is ahead by {abs(mean):.2f} points"
+    if interval is None:
+        return f"{text} (1 seed)"
+    told = interval[0] > 0 or interval[1] < 0
+    return text if told else f"{text}, which {len(differences)} seeds cannot tell from zero"
+
+
+def _rises(values: Sequence[float]) -> int:
+    return sum(later > earlier for earlier, later in pairwise(values))
