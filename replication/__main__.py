@@ -144,14 +144,15 @@ def depth(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> Non
 def budgets(
     dataset: Dataset,
     only: Annotated[
-        str, typer.Option(metavar="METHOD", help="Train this method's runs of --seed alone, and publish nothing.")
+        str,
+        typer.Option(metavar="METHOD", help="Train and measure this method under --seed alone; publish nothing."),
     ] = "",
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Goes with --only.")] = None,
     params: Params = PARAMS,
     device: Device = "",
 ) -> None:
     """Train methods under the other budgets of `budgets`: what do longer blocks change?"""
-    from replication.budgets import measure_budgets, train_one
+    from replication.budgets import measure_budgets, measure_one
     from replication.config import load_budgets, load_lists
     from replication.training import interruption
 
@@ -161,8 +162,8 @@ def budgets(
     interruption.listen()
     asked, seeds = load_budgets(dataset, params), load_lists(params).seeds
     if seed is not None:
-        for folder in train_one(experiment, asked, data, only, seed):
-            print(f"trained {folder}")
+        for folder in measure_one(experiment, asked, data, only, seed):
+            print(f"measured {folder}")
         return
     for folder in measure_budgets(experiment, asked, data, seeds, RESULTS):
         print(f"wrote {folder}")

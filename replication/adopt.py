@@ -65,7 +65,7 @@ def adopt(
     stage = "refine" if method == _REFINED else "train"
     name = f"{stage}@{dataset}-{method}-{seed}"
     pair = (description.get("budget"), method)
-    other = [asked[0] for asked in load_budgets(dataset, params) if asked == pair]
+    other = [asked.budget for asked in load_budgets(dataset, params) if (asked.budget, asked.method) == pair]
     if other:
         experiment, stage, name = attrs.evolve(experiment, budget=other[0]), "budgets", f"budgets@{dataset}"
     check_parameters(source, description, experiment)

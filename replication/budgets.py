@@ -12,11 +12,11 @@ from pathlib import Path
 
 import attrs
 
-from replication.analysis.evaluate import evaluate
-from replication.config import Experiment
+from replication.analysis.analyse import analyse
+from replication.config import Experiment, OtherBudget
 from replication.datasets import PreparedDataset
 from replication.errors import TrainingError
-from replication.scratch_runs import scratch_root, scratch_run
+from replication.scratch_runs import measured_run, scratch_root
 from replication.training.runs import run_folder
 
 SCRATCH = Path("scratch/budgets")
@@ -27,37 +27,33 @@ def budget_root(experiment: Experiment, data: PreparedDataset, budget: float, sc
     return scratch_root(attrs.evolve(experiment, budget=budget), data, scratch / f"{budget:g}")
 
 
-def train_one(
+def measure_one(
     experiment: Experiment,
-    asked: tuple[tuple[float, str], ...],
+    asked: tuple[OtherBudget, ...],
     data: PreparedDataset,
     method: str,
     seed: int,
     scratch: Path = SCRATCH,
 ) -> list[Path]:
-    """Train what of `measure_budgets` is of this method and seed, unless it is there, and publish nothing: several
-    processes can share the work, each with a run of its own.
+    """Train and measure what of `measure_budgets` is of this method and seed, unless that is done, and publish nothing:
+    several processes can share the work, each with a run of its own.
 
     Returns:
-        The run directories.
+        What would be published.
 
     Raises:
         TrainingError: the training failed, or `method` is asked for under no other budget.
-        ResultsError: the run that a refinement starts from is missing or damaged.
+        ResultsError: a run is damaged, or the one that a refinement starts from is missing.
     """
-    budgets = [budget for budget, name in asked if name == method]
-    if not budgets:
+    of_method = [one for one in asked if one.method == method]
+    if not of_method:
         raise TrainingError(f"{method} is under no other budget on {data.name}; add one to budgets in params.yaml")
-    found = []
-    for budget in budgets:
-        root = scratch_run(attrs.evolve(experiment, budget=budget), data, method, seed, scratch / f"{budget:g}")
-        found.append(run_folder(root, data.name, method, seed))
-    return found
+    return [_measured(experiment, one, data, seed, scratch) for one in of_method]
 
 
 def measure_budgets(
     experiment: Experiment,
-    asked: tuple[tuple[float, str], ...],
+    asked: tuple[OtherBudget, ...],
     data: PreparedDataset,
     seeds: tuple[int, ...],
     results_root: Path = Path("results"),
@@ -65,12 +61,12 @@ def measure_budgets(
 ) -> list[Path]:
     """Write `results_root`/DATASET/budgets/BUDGET/DATASET/METHOD/seedN for every budget and method asked for, and seed.
 
-    The runs are kept in `scratch`, so that an interrupted call goes on; those of other parameters, data or code are not
-    taken for them. What was published before is replaced when all runs are there (under DVC, which removes what a stage
-    shall make anew, it is gone before).
+    Runs and measurements are kept in `scratch`, so that an interrupted call goes on; those of other parameters, data or
+    code are not taken for them. What was published before is replaced when everything is there (under DVC, which
+    removes what a stage shall make anew, it is gone before).
 
     Args:
-        asked: budgets with methods, a refinement after the method that it starts from, as `load_budgets` has them.
+        asked: a refinement after the method that it starts from, as `load_budgets` has them.
 
     Returns:
         The published folders, in the order of `asked`.
@@ -79,18 +75,19 @@ def measure_budgets(
         TrainingError: a training failed.
         ResultsError: a run in `scratch` is damaged.
     """
+    measured = [(one, seed, _measured(experiment, one, data, seed, scratch)) for one in asked for seed in seeds]
     folder = results_root / data.name / "budgets"
-    runs = []
-    for budget, method in asked:
-        other = attrs.evolve(experiment, budget=budget)
-        for seed in seeds:
-            runs.append((other, method, seed, scratch_run(other, data, method, seed, scratch / f"{budget:g}")))
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)  # the stage's output, also where nothing is asked for
     written = []
-    for other, method, seed, root in runs:
-        published = folder / f"{other.budget:g}"
-        evaluate(other, data, method, seed, root, published)
-        written.append(run_folder(published, data.name, method, seed))
+    for one, seed, source in measured:
+        target = run_folder(folder / f"{one.budget:g}", data.name, one.method, seed)
+        shutil.copytree(source, target)
+        written.append(target)
     return written
+
+
+def _measured(experiment: Experiment, one: OtherBudget, data: PreparedDataset, seed: int, scratch: Path) -> Path:
+    other = attrs.evolve(experiment, budget=one.budget)
+    return measured_run(other, data, one.method, seed, scratch / f"{one.budget:g}", analyse if one.analysed else None)

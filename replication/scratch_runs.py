@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from replication.analysis.evaluate import evaluate
 from replication.config import Experiment
 from replication.datasets import PreparedDataset
+from replication.files import read_json, sha256
 from replication.training.checkpoint import run_key
 from replication.training.device import choose_device, describe_versions
 from replication.training.runs import run_folder
@@ -17,14 +20,46 @@ from replication.training.train import train
 def scratch_metrics(
     experiment: Experiment, data: PreparedDataset, method: str, seed: int, scratch: Path
 ) -> dict[str, Any]:
-    """What `evaluate` says of a run of `experiment`, trained under `scratch` unless it is there already.
+    """What `evaluate` says of a run of `experiment`, trained and evaluated under `scratch` unless it is there already.
+
+    Raises:
+        TrainingError: the training failed.
+        ResultsError: the run that is there is damaged.
+    """
+    return read_json(measured_run(experiment, data, method, seed, scratch) / "metrics.json")
+
+
+def measured_run(
+    experiment: Experiment,
+    data: PreparedDataset,
+    method: str,
+    seed: int,
+    scratch: Path,
+    analyse: Callable[..., object] | None = None,
+) -> Path:
+    """The folder with what `evaluate` publishes of a run of `experiment`, and `analyse` if it is given; trained and
+    measured under `scratch` unless that was done already, of this run and by the code that is here.
 
     Raises:
         TrainingError: the training failed.
         ResultsError: the run that is there is damaged.
     """
     root = scratch_run(experiment, data, method, seed, scratch)
-    return evaluate(experiment, data, method, seed, root, root / "results")
+    run = run_folder(root, data.name, method, seed)
+    by = run_key({"run": sha256(run / "run.json"), "config": experiment.as_dict(), "code": _measuring_code()})
+    measured = root / "measured" / by
+    folder = run_folder(measured, data.name, method, seed)
+    # Both write these files last.
+    if not (folder / "metrics.json").is_file():
+        evaluate(experiment, data, method, seed, root, measured)
+    if analyse and not (folder / "analysis.json").is_file():
+        analyse(experiment, data, method, seed, root, measured)
+    return folder
+
+
+def _measuring_code() -> str:
+    files = sorted((Path(__file__).resolve().parent / "analysis").glob("*.py"))
+    return hashlib.sha256(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)).hexdigest()
 
 
 def scratch_run(experiment: Experiment, data: PreparedDataset, method: str, seed: int, scratch: Path) -> Path:

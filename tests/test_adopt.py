@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from replication.__main__ import app
 from replication.adopt import adopt, record
-from replication.budgets import measure_budgets, train_one
+from replication.budgets import measure_budgets, measure_one
 from replication.config import load_budgets, load_experiment
 from replication.datasets.prepared import save_prepared
 from replication.errors import ReplicationError, ResultsError
@@ -236,7 +236,8 @@ def test_a_run_under_another_budget_goes_where_its_stage_looks(elsewhere, digits
     answer = CliRunner().invoke(app, ["adopt", str(elsewhere)])
     assert "`dvc repro budgets@digits` publishes it" in answer.output and not Path("runs").exists()
     experiment, asked = load_experiment("digits"), load_budgets("digits")
-    assert train_one(experiment, asked, digits, "boostresnet", 0) == [target], "it is found, and not trained again"
+    (measured,) = measure_one(experiment, asked, digits, "boostresnet", 0)
+    assert (measured / "run.json").read_bytes() == (target / "run.json").read_bytes(), "it is not trained again"
     (published,) = measure_budgets(experiment, asked, digits, (0,))
     assert published == Path("results/digits/budgets/0.0004/digits/boostresnet/seed0")
     assert (target / "model.safetensors").read_bytes() == weights

@@ -9,10 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from replication.__main__ import app
+from replication.analysis.analyse import analyse
 from replication.analysis.evaluate import evaluate
-from replication.budgets import measure_budgets, train_one
+from replication.budgets import measure_budgets, measure_one
+from replication.config import OtherBudget
 from replication.errors import ConfigError, ReplicationError, TrainingError
-from replication.files import read_csv, read_json
+from replication.files import read_csv, read_json, write_json
 from replication.training.train import train
 
 RESULTS = Path("results")
@@ -36,8 +38,8 @@ def trained(monkeypatch):
     return calls
 
 
-def boostresnet(*budgets: float) -> tuple[tuple[float, str], ...]:
-    return tuple((budget, "boostresnet") for budget in budgets)
+def boostresnet(*budgets: float) -> tuple[OtherBudget, ...]:
+    return tuple(OtherBudget(budget, "boostresnet") for budget in budgets)
 
 
 def folder(budget: str, seed: int, method: str = "boostresnet") -> Path:
@@ -69,31 +71,64 @@ def test_a_second_call_trains_only_what_is_new_and_forgets_what_is_not_asked_for
 
 
 def test_a_refinement_starts_from_the_run_of_its_own_budget(experiment, digits, trained):
-    asked = ((0.5, "boostresnet"), (0.5, "boostresnet-refined"), (0.5, "e2e"))
-    assert measure_budgets(experiment, asked, digits, (1,)) == [folder("0.5", 1, method) for _, method in asked]
-    assert trained == [(*one, 1) for one in asked]
+    asked = tuple(OtherBudget(0.5, method) for method in ("boostresnet", "boostresnet-refined", "e2e"))
+    assert measure_budgets(experiment, asked, digits, (1,)) == [folder("0.5", 1, one.method) for one in asked]
+    assert trained == [(0.5, one.method, 1) for one in asked]
     shorter = attrs.evolve(experiment, budget=0.5)
-    for _, method in asked:
-        train(shorter, digits, method, 1)
-        assert read_json(folder("0.5", 1, method) / "metrics.json") == evaluate(shorter, digits, method, 1)
-    updates = [read_json(folder("0.5", 1, method) / "metrics.json")["gradient_updates"] for _, method in asked]
+    for one in asked:
+        train(shorter, digits, one.method, 1)
+        assert read_json(folder("0.5", 1, one.method) / "metrics.json") == evaluate(shorter, digits, one.method, 1)
+    updates = [read_json(folder("0.5", 1, one.method) / "metrics.json")["gradient_updates"] for one in asked]
     assert updates[1] == 2 * updates[0] == updates[2] > 0
 
 
 def test_several_processes_can_share_the_work(experiment, digits, trained):
-    asked = ((0.5, "boostresnet"), (0.5, "boostresnet-refined"), (2.0, "boostresnet"))
+    asked = (*boostresnet(0.5), OtherBudget(0.5, "boostresnet-refined"), *boostresnet(2.0))
     with pytest.raises(ReplicationError, match="boostresnet"):
-        train_one(experiment, asked, digits, "boostresnet-refined", 0)
-    first, second = train_one(experiment, asked, digits, "boostresnet", 0)
+        measure_one(experiment, asked, digits, "boostresnet-refined", 0)
+    first, second = measure_one(experiment, asked, digits, "boostresnet", 0)
     assert [read_json(folder / "run.json")["budget"] for folder in (first, second)] == [0.5, 2.0]
-    assert train_one(experiment, asked, digits, "boostresnet-refined", 0)[0].parent.parent == first.parent.parent
-    assert train_one(experiment, asked, digits, "boostresnet", 0) == [first, second]
+    assert measure_one(experiment, asked, digits, "boostresnet-refined", 0)[0].parents[4] == first.parents[4]
+    assert measure_one(experiment, asked, digits, "boostresnet", 0) == [first, second]
     assert not RESULTS.exists(), "nothing is published"
     del trained[:]
     measure_budgets(experiment, asked, digits, (0,))
     assert not trained
     with pytest.raises(TrainingError, match="e2e is under no other budget on digits; add one to budgets in params"):
-        train_one(experiment, asked, digits, "e2e", 0)
+        measure_one(experiment, asked, digits, "e2e", 0)
+
+
+def test_what_is_analysed_is_published_with_the_run(experiment, digits):
+    asked = (*boostresnet(0.5), OtherBudget(2.0, "boostresnet", analysed=True))
+    measure_budgets(experiment, asked, digits, (0,))
+    assert not (folder("0.5", 0) / "analysis.json").exists()
+    longer = attrs.evolve(experiment, budget=2.0)
+    train(longer, digits, "boostresnet", 0)
+    assert read_json(folder("2", 0) / "analysis.json") == analyse(longer, digits, "boostresnet", 0)
+    ours, theirs = folder("2", 0) / "analysis", RESULTS / "digits/boostresnet/seed0/analysis"
+    assert [path.name for path in sorted(ours.iterdir())] == [path.name for path in sorted(theirs.iterdir())]
+    assert all(path.read_bytes() == (theirs / path.name).read_bytes() for path in ours.iterdir())
+
+
+def test_what_was_measured_is_not_measured_again_unless_the_run_is_another(experiment, digits, monkeypatch):
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments[3])
+        return evaluate(*arguments)
+
+    monkeypatch.setattr("replication.scratch_runs.evaluate", counted)
+    for _ in range(2):
+        measure_budgets(experiment, boostresnet(0.5), digits, (0, 1))
+        assert calls == [0, 1]
+    (run,) = Path("scratch/budgets/0.5").glob("*/digits/boostresnet/seed0")
+    description = read_json(run / "run.json")
+    write_json(run / "run.json", description | {"wall_seconds": 1.0})
+    measure_budgets(experiment, boostresnet(0.5), digits, (0, 1))
+    assert calls == [0, 1, 0] and read_json(folder("0.5", 0) / "run.json")["wall_seconds"] == 1.0
+    monkeypatch.setattr("replication.scratch_runs._measuring_code", lambda: "other code")
+    measure_budgets(experiment, boostresnet(0.5), digits, (0, 1))
+    assert calls == [0, 1, 0, 0, 1]
 
 
 def test_one_run_needs_a_method_and_a_seed():

@@ -16,6 +16,7 @@ from replication.config import (
     COMMON,
     DATASETS,
     Experiment,
+    OtherBudget,
     experiment_from_dict,
     load_budgets,
     load_defaults,
@@ -265,19 +266,20 @@ def test_mistakes_in_variants_name_the_key(tmp_path, keys, value, message):
 
 
 def test_other_budgets_ascend_and_leave_out_the_experiments_own(tmp_path):
-    digits = {"e2e": [0.5], "boostresnet": [0.5, 0.005, 1]}
+    digits = {"e2e": [0.5], "boostresnet": [1, 0.5, 0.005], "analysed": [1]}
     document = changed("budgets", {"digits": digits, "mnist": {"e2e": [], "boostresnet": []}})
-    asked = ((0.5, "boostresnet"), (0.5, "e2e"), (1.0, "boostresnet"))
-    assert load_budgets("digits", write(tmp_path, document)) == asked
+    assert load_budgets("digits", write(tmp_path, document)) == (
+        OtherBudget(0.5, "boostresnet"), OtherBudget(0.5, "e2e"), OtherBudget(1.0, "boostresnet", analysed=True),
+    )  # fmt: skip
     assert load_budgets("mnist", write(tmp_path, document)) == load_budgets("svhn", write(tmp_path, document)) == ()
     assert all(bool(load_budgets(name, PARAMS)) is (name != "svhn") for name in DOCUMENT["datasets"])
 
 
 def test_a_refinement_under_another_budget_comes_after_what_it_starts_from(tmp_path):
     document = changed("budgets", {"digits": {"boostresnet-refined": [1, 0.5], "boostresnet": [0.5, 1]}})
-    assert load_budgets("digits", write(tmp_path, document)) == (
-        (0.5, "boostresnet"), (0.5, "boostresnet-refined"), (1.0, "boostresnet"), (1.0, "boostresnet-refined"),
-    )  # fmt: skip
+    found = [(one.budget, one.method) for one in load_budgets("digits", write(tmp_path, document))]
+    methods = ("boostresnet", "boostresnet-refined")
+    assert found == [(budget, method) for budget in (0.5, 1.0) for method in methods]
 
 
 @pytest.mark.parametrize(
@@ -286,8 +288,8 @@ def test_a_refinement_under_another_budget_comes_after_what_it_starts_from(tmp_p
         ([], r"budgets: must be a section of named values, got \[\]"),
         ({"imagenet": {}}, r"unknown dataset 'budgets\.imagenet'; known are digits"),
         ({"mnist": [0.5]}, r"budgets\.mnist: must be a section of named values, got \[0\.5\]"),
-        ({"mnist": {"sgd": [1]}}, r"budgets\.mnist: unknown method 'sgd'; known are boostresnet, e2e"),
-        ({"mnist": {"hist-gradient-boosting": [1]}}, r"unknown method 'hist-gradient-boosting'; known are"),
+        ({"mnist": {"sgd": [1]}}, r"budgets\.mnist: unknown name 'sgd'; known are boostresnet, e2e"),
+        ({"mnist": {"hist-gradient-boosting": [1]}}, r"unknown name 'hist-gradient-boosting'; known are"),
         ({"mnist": {"e2e": 0.5}}, r"budgets\.mnist\.e2e must be a list of different budgets, got 0\.5"),
         (
             {"digits": {"e2e": [0.5, 0.5]}},
@@ -301,7 +303,7 @@ def test_a_refinement_under_another_budget_comes_after_what_it_starts_from(tmp_p
         ({"digits": {"e2e": [101]}}, r"budgets\.digits\.e2e: 101 is no budget"),
         (
             {"mnist": {"boostresnet-refined": [0.5, 0.25], "boostresnet": [0.25]}},
-            r"boostresnet-refined under 0\.5 would have no BoostResNet .*; add 0\.5 to .*budgets\.mnist\.boostresnet$",
+            r"boostresnet-refined at 0\.5 has no BoostResNet .*; add 0\.5 to .*budgets\.mnist\.boostresnet$",
         ),
     ],
 )

@@ -11,6 +11,7 @@ import torch
 
 from replication.analysis.evaluate import evaluate
 from replication.budgets import measure_budgets
+from replication.config import OtherBudget
 from replication.files import write_json
 from replication.training.runs import load_model, read_description
 from replication.training.train import train
@@ -45,7 +46,7 @@ def test_the_runs_of_a_budget_are_those_that_were_published(
     tmp_path: Path, monkeypatch, capsys, experiment, digits
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    measure_budgets(experiment, ((0.5, "boostresnet"),), digits, (0, 1))
+    measure_budgets(experiment, (OtherBudget(0.5, "boostresnet"),), digits, (0, 1))
     (root,) = Path("scratch/budgets/0.5").iterdir()
     shutil.copytree(root, root.with_name("0" * 32))
     other = root.with_name("0" * 32) / "digits/boostresnet/seed0/run.json"

@@ -11,7 +11,7 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from replication.config.schema import (
     VARIED,
     Experiment,
     Lists,
+    OtherBudget,
     Variant,
 )
 from replication.config.strict_yaml import load_strictly
@@ -41,6 +42,8 @@ from replication.errors import ConfigError
 _YAML_MISTAKES = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, RecursionError)
 
 _OF_ONE_STAGE = ("ablations", "ablations_of", "budgets", "depth_of")
+
+_ANALYSED = "analysed"  # stands beside the methods in `budgets`
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, 60, 60
@@ -83,9 +86,9 @@ def load_variants(dataset: str, path: Path = Path("params.yaml")) -> tuple[Varia
     return tuple(variant for variant in variants if dataset in variant.datasets and variant.experiment != default)
 
 
-def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[tuple[float, str], ...]:
-    """What `budgets.DATASET` asks for beside the experiment's own budget: pairs of budget and method, budgets
-    ascending, methods in the order in which they can be trained; none where the dataset has no section.
+def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[OtherBudget, ...]:
+    """What `budgets.DATASET` asks for beside the experiment's own budget: budgets ascending, methods in the order in
+    which they can be trained; nothing where the dataset has no section.
 
     Raises:
         ConfigError: as in `load_experiment`, or a list holds what is no budget, or one twice, or one that
@@ -98,16 +101,25 @@ def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[tuple[
             raise ConfigError(f"{path}: unknown dataset {_shown(f'budgets.{name}')}; known are {', '.join(DATASETS)}")
         _check_budgets(_mapping(section, f"{path}: budgets.{name}"), f"{path}: budgets.{name}")
     asked = sections.get(dataset, {})
-    pairs = [(float(budget), method) for method, budgets in asked.items() for budget in budgets]
-    others = [pair for pair in pairs if f"{pair[0]:g}" != f"{own:g}"]
-    return tuple(sorted(others, key=lambda pair: (pair[0], METHODS.index(pair[1]))))
+    others = {f"{budget:g}": float(budget) for budget in asked.get("boostresnet", ()) if f"{budget:g}" != f"{own:g}"}
+    return tuple(
+        OtherBudget(others[name], method, name in _named(asked.get(_ANALYSED, ())))
+        for name in sorted(others, key=lambda name: others[name])
+        for method in METHODS
+        if name in _named(asked.get(method, ()))
+    )
+
+
+def _named(budgets: Iterable[float]) -> set[str]:
+    """Budgets as folders are named."""
+    return {f"{budget:g}" for budget in budgets}
 
 
 def _check_budgets(section: Mapping[str, Any], where: str) -> None:
     names: dict[str, set[str]] = {}
     for method, budgets in section.items():
-        if method not in BUDGETED:
-            raise ConfigError(f"{where}: unknown method {_shown(method)}; known are {', '.join(BUDGETED)}")
+        if method not in (*BUDGETED, _ANALYSED):
+            raise ConfigError(f"{where}: unknown name {_shown(method)}; known are {', '.join((*BUDGETED, _ANALYSED))}")
         wrong = f"{where}.{method} must be a list of different budgets, got {_shown(budgets)}"
         if not isinstance(budgets, list):
             raise ConfigError(wrong)
@@ -116,13 +128,13 @@ def _check_budgets(section: Mapping[str, Any], where: str) -> None:
                 raise ConfigError(
                     f"{where}.{method}: {_shown(budget)} is no budget; use numbers above 0, at most {MOST_BUDGET}"
                 )
-        names[method] = {f"{budget:g}" for budget in budgets}  # as folders are named
+        names[method] = _named(budgets)
         if len(names[method]) != len(budgets):
             raise ConfigError(wrong)
     for method, budgets in names.items():
         for budget in sorted(budgets - names.get("boostresnet", set())):
             raise ConfigError(
-                f"{where}: {method} under {budget} would have no BoostResNet to start from or be held against; add "
+                f"{where}: {method} at {budget} has no BoostResNet to start from or be held against; add "
                 f"{budget} to {where}.boostresnet"
             )
 

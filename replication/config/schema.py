@@ -260,6 +260,17 @@ class Variant:
 
 
 @attrs.frozen
+class OtherBudget:
+    """A method to be run under another budget than the experiment's own; `analysed` is whether its runs are taken apart
+    as well.
+    """
+
+    budget: float
+    method: str
+    analysed: bool = False
+
+
+@attrs.frozen
 class Lists:
     """What the pipeline runs: the product of the three."""
 
