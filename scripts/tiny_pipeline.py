@@ -245,17 +245,21 @@ def check_report(place: Workplace) -> None:
 
 
 def check_mlflow(place: Workplace) -> None:
-    """One finished run for every dataset and method, with the published numbers, and none left running."""
+    """One finished run for every dataset, method and budget, with the published numbers, and none left running."""
     from mlflow import MlflowClient
 
     client = MlflowClient(place.environment["MLFLOW_TRACKING_URI"])
     expected = Counter(f"{dataset}/{method}/{SEED}" for dataset, method in runs(place))
+    for dataset, methods in _SMALL["budgets"].items():
+        expected.update(f"{dataset}/{name}/{SEED}@{budget}" for name, budgets in methods.items() for budget in budgets)
     found: Counter[str] = Counter()
     for experiment in client.search_experiments():
         for run in client.search_runs([experiment.experiment_id], max_results=1000):
             key = run.data.tags.get("replication.key", run.info.run_name)
             expect(run.info.status == "FINISHED", f"the MLflow run of {key} is {run.info.status}")
-            metrics = place.clone / "results" / f"{key.rpartition('/')[0]}/seed{SEED}" / "metrics.json"
+            (dataset, method, _), budget = key.partition("@")[0].split("/"), key.partition("@")[2]
+            root = place.clone / "results" / (f"{dataset}/budgets/{budget}" if budget else "")
+            metrics = root / dataset / method / f"seed{SEED}" / "metrics.json"
             wanted = json.loads(metrics.read_text(encoding="utf-8"))["test_accuracy"]
             logged = run.data.metrics.get("final/test_accuracy")
             expect(logged == wanted, f"MLflow has {logged} as test accuracy of {key}, metrics.json has {wanted}")

@@ -29,6 +29,7 @@ from replication.run_directory import check_digests
 
 # Per file of a run directory: the column that MLflow takes for the step, and the prefix of the metrics' names.
 KINDS = {"history": ("gradient_updates", ""), "rounds": ("block", "block/"), "timing": ("gradient_updates", "time/")}
+OTHER_BUDGET = "other_budget"  # under what key `read_run` notes it
 PUBLISHED = ("history.csv", "rounds.csv", "timing.csv", "run.json")
 _NAME = re.compile("[a-z0-9-]+")
 _NO_METRIC = {"gradient_updates", "block", "module", "moved_on"}
@@ -84,8 +85,12 @@ def results_points(name: str, values: Mapping[str, Any]) -> list[Point]:
     return [Point(key, value, step, at) for key, value in numbers.items() if value is not None]
 
 
-def read_run(run_dir: Path) -> dict[str, Any]:
+def read_run(run_dir: Path, other_budget: str = "") -> dict[str, Any]:
     """run.json of a complete run directory.
+
+    Args:
+        other_budget: the name of the run's budget, if it is another one than the experiment's own; it is noted beside
+            what run.json holds.
 
     Raises:
         ResultsError: a file is missing (training has not ended), run.json is malformed, or a file is not what training
@@ -100,7 +105,7 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     except (ReplicationError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResultsError(f"{run_dir}/run.json is malformed ({error!r:.80}); train the run again") from error
     check_digests(run_dir, run)
-    return run
+    return run | ({OTHER_BUDGET: other_budget} if other_budget else {})
 
 
 def _check(run: Mapping[str, Any]) -> None:
@@ -119,8 +124,17 @@ def keeps_model(run: Mapping[str, Any]) -> bool:
 
 
 def run_key(run: Mapping[str, Any]) -> str:
-    """dataset/method/seed."""
-    return f"{run['dataset']}/{run['method']}/{run['seed']}"
+    """dataset/method/seed, with the budget behind an @ if it is another one than the experiment's own: one does not
+    supersede the other.
+    """
+    other = f"@{run[OTHER_BUDGET]}" if run.get(OTHER_BUDGET) else ""
+    return f"{run['dataset']}/{run['method']}/{run['seed']}{other}"
+
+
+def run_name(run: Mapping[str, Any]) -> str:
+    """How MLflow's pages call it."""
+    other = f", budget {run[OTHER_BUDGET]}" if run.get(OTHER_BUDGET) else ""
+    return f"{run['method']} seed {run['seed']}{other}"
 
 
 def config_hash(run: Mapping[str, Any]) -> str:
@@ -145,7 +159,10 @@ def run_tags(run: Mapping[str, Any]) -> dict[str, str]:
     """Tags that tie the MLflow run to configuration, data, git commit and DVC stage."""
     data, key = run.get("data") or {}, run_key(run)
     command = f"python -m replication train {run['dataset']} {run['method']} --seed {run['seed']}"
-    stage = "refine" if run["method"].endswith("-refined") else "train"
+    stage = f"{'refine' if run['method'].endswith('-refined') else 'train'}@{key.replace('/', '-')}"
+    if run.get(OTHER_BUDGET):
+        command = f"python -m replication budgets {run['dataset']} --only {run['method']} --seed {run['seed']}"
+        stage = f"budgets@{run['dataset']}"
     values = {
         "replication.key": key,
         "replication.config_sha256": config_hash(run),
@@ -153,7 +170,7 @@ def run_tags(run: Mapping[str, Any]) -> dict[str, str]:
         "replication.official": data.get("official"),
         "replication.budget": run.get("budget", run["config"].get("budget")),
         "replication.git_dirty": (run.get("git") or {}).get("dirty"),
-        "replication.dvc_stage": f"{stage}@{key.replace('/', '-')}",
+        "replication.dvc_stage": stage,
         "mlflow.source.name": command,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": (run.get("git") or {}).get("commit"),

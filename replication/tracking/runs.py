@@ -57,8 +57,14 @@ def try_log_runs(runs_root: Path, results_root: Path, datasets: Sequence[str] = 
     return True
 
 
-def log_runs(runs_root: Path, results_root: Path, datasets: Sequence[str] = ("*",)) -> ImportCounts:
-    """Bring MLflow up to date with every run directory DATASET/METHOD/seedN under `runs_root`.
+def log_runs(
+    runs_root: Path,
+    results_root: Path,
+    datasets: Sequence[str] = ("*",),
+    scratch: Path = Path("scratch/budgets"),
+) -> ImportCounts:
+    """Bring MLflow up to date with every run directory DATASET/METHOD/seedN under `runs_root`, and with those under
+    other budgets that were published and still lie in `scratch`.
 
     One process at a time may do so for a dataset: two would both import what neither finds. Incomplete directories (a
     training under way) are counted and left alone.
@@ -72,9 +78,11 @@ def log_runs(runs_root: Path, results_root: Path, datasets: Sequence[str] = ("*"
     store = _open_store()
     counts = {field.name: 0 for field in attrs.fields(ImportCounts)}
     found = {path for dataset in datasets for path in runs_root.glob(f"{dataset}/*/seed*") if path.is_dir()}
-    for run_dir in sorted(found):
+    runs = [(path, results_root / path.relative_to(runs_root), "") for path in sorted(found)]
+    runs += [run for dataset in datasets for run in _under_other_budgets(dataset, results_root, scratch)]
+    for run_dir, results_dir, other_budget in runs:
         try:
-            outcome = _import(store, run_dir, results_root / run_dir.relative_to(runs_root))[1]
+            outcome = _import(store, run_dir, results_dir, other_budget)[1]
         except ResultsError as error:
             logger.warning("%s", error)
             outcome = "skipped"
@@ -90,9 +98,26 @@ def _open_store() -> Store:
         return Store(uri)
 
 
-def _import(store: Store, run_dir: Path, results_dir: Path | None) -> tuple[str, str]:
+def _under_other_budgets(dataset: str, results_root: Path, scratch: Path) -> list[tuple[Path, Path, str]]:
+    """Run directory, published folder and name of the budget of each such run of a dataset, or a pattern for several,
+    that is in `scratch` under one of the hashes there.
+    """
+    found = []
+    for published in sorted(results_root.glob(f"{dataset}/budgets/*/*/*/seed*")):
+        root, description = published.parents[2], published / "run.json"
+        candidates = sorted((scratch / root.name).glob(f"*/{published.relative_to(root)}"))
+        same = [run for run in candidates if _same_bytes(run / "run.json", description)]
+        found += [(run, published, root.name) for run in same[:1]]
+    return found
+
+
+def _same_bytes(first: Path, second: Path) -> bool:
+    return first.is_file() and second.is_file() and first.read_bytes() == second.read_bytes()
+
+
+def _import(store: Store, run_dir: Path, results_dir: Path | None, other_budget: str = "") -> tuple[str, str]:
     """The run's id, and "imported", "updated" or "unchanged"."""
-    run = records.read_run(run_dir)
+    run = records.read_run(run_dir, other_budget)
     content = records.content_hash(run_dir)
     with readable_errors(store.uri):
         known = store.find(store.experiment_id(run["dataset"]), records.run_key(run))
@@ -108,5 +133,5 @@ def _import(store: Store, run_dir: Path, results_dir: Path | None) -> tuple[str,
                 changed = True
             return run_id, "updated" if changed else "unchanged"
         run_id = store.start(run, live=False)
-        store.complete(run_id, run_dir, results_dir, set())
+        store.complete(run_id, run_dir, results_dir, set(), other_budget)
     return run_id, "imported"

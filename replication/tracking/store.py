@@ -79,7 +79,7 @@ class Store:
         experiment = self.experiment_id(run["dataset"])
         self.end_stale_runs(self.find(experiment, records.run_key(run)), run)
         tags = records.run_tags(run) | ({"replication.process": records.this_process()} if live else {})
-        start, name = records.now() if live else records.started(run), f"{run['method']} seed {run['seed']}"
+        start, name = records.now() if live else records.started(run), records.run_name(run)
         run_id = str(self.client.create_run(experiment, start_time=start, tags=tags, run_name=name).info.run_id)
         with self._failed_on_error(run_id):
             params = [Param(key, value[:6000]) for key, value in records.run_params(run).items()]
@@ -96,13 +96,20 @@ class Store:
             batch = points[first : first + _METRICS_AT_A_TIME]
             self.client.log_batch(run_id, metrics=[Metric(p.key, p.value, p.milliseconds, p.step) for p in batch])
 
-    def complete(self, run_id: str, run_dir: Path, results_dir: Path | None, logged: set[tuple[str, int]]) -> None:
+    def complete(
+        self,
+        run_id: str,
+        run_dir: Path,
+        results_dir: Path | None,
+        logged: set[tuple[str, int]],
+        other_budget: str = "",
+    ) -> None:
         """Bring a run up to date with its directory, but for the points (key, step) in `logged`; close it and retire
-        its predecessors.
+        its predecessors. `other_budget` is as `read_run` takes it.
         """
         from mlflow.entities import RunTag
 
-        run = records.read_run(run_dir)
+        run = records.read_run(run_dir, other_budget)
         with self._failed_on_error(run_id):
             points = [point for point in records.all_points(run_dir, run) if (point.key, point.step) not in logged]
             self.log_points(run_id, points)

@@ -109,6 +109,28 @@ def test_a_report_takes_in_its_own_dataset_alone(store: Store, tmp_path: Path) -
     assert tracking.log_runs(runs, tmp_path, ["cifar10", "digits"]) == tracking.ImportCounts(1, 0, 0, 0)
 
 
+def test_a_run_under_another_budget_stands_beside_the_experiments_own(store: Store, tmp_path: Path) -> None:
+    runs, results, scratch = tmp_path / "runs", tmp_path / "results", tmp_path / "scratch"
+    write_run(runs)
+    longer = write_run(scratch / "0.04" / ("1" * 32), learning_rate=0.002)
+    write_run(scratch / "0.04" / ("0" * 32), learning_rate=0.003)  # of other parameters, and so not the published one
+    published = write_metrics(results / "digits/budgets/0.04", accuracy=0.75)
+    assert tracking.log_runs(runs, results, scratch=scratch) == tracking.ImportCounts(1, 0, 0, 0), "no run.json yet"
+    write_json(published / "run.json", json.loads((longer / "run.json").read_text()))
+    assert (published / "run.json").read_bytes() == (longer / "run.json").read_bytes()
+    assert tracking.log_runs(runs, results, ["digits"], scratch) == tracking.ImportCounts(1, 0, 1, 0)
+    before = snapshot(store)
+    assert tracking.log_runs(runs, results, ["digits"], scratch) == tracking.ImportCounts(0, 0, 2, 0)
+    assert snapshot(store) == before
+    found = {run.data.tags["replication.key"]: run for run in active_runs(store)}
+    assert set(found) == {"digits/boostresnet/0", "digits/boostresnet/0@0.04"}
+    other = found["digits/boostresnet/0@0.04"]
+    assert other.info.run_name == "boostresnet seed 0, budget 0.04"
+    assert other.data.metrics["final/test_accuracy"] == 0.75 and other.data.params["optimizer.learning_rate"] == "0.002"
+    assert other.data.tags["replication.dvc_stage"] == "budgets@digits"
+    assert not any("replication.superseded_by" in run.data.tags for run in found.values())
+
+
 def test_analyses_follow_once(store: Store, tmp_path: Path) -> None:
     runs, results = tmp_path / "runs", tmp_path / "results"
     run_id = tracking.log_run(write_run(runs), write_metrics(results))
