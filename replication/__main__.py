@@ -158,9 +158,16 @@ def budgets(
 
     if bool(only) != (seed is not None):
         raise ConfigError("--only METHOD and --seed N go together; without them every run is trained, then published")
+    asked, seeds = load_budgets(dataset, params), load_lists(params).seeds
+    methods = {one.method for one in asked}
+    if only and only not in methods:
+        raise ConfigError(
+            f"{params}: budgets.{dataset} asks for {', '.join(sorted(methods)) or 'nothing'}, not for '{only}'; add it"
+        )
+    if seed is not None and seed not in seeds:
+        raise ConfigError(f"{params}: {seed} is not among seeds; add it, or choose one of {', '.join(map(str, seeds))}")
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
-    asked, seeds = load_budgets(dataset, params), load_lists(params).seeds
     if seed is not None:
         for folder in measure_one(experiment, asked, data, only, seed):
             print(f"measured {folder}")
@@ -270,7 +277,8 @@ def adopt(
     for folder in folders:
         target, stage = adoption.adopt(folder, params, PREPARED, RUNS, other_code=other_code)
         if stage.startswith("budgets@"):
-            print(f"{folder}: adopted as {target}; `dvc repro {stage}` publishes it, once all its runs are there")
+            print(f"{folder}: adopted as {target}; what is missing there is trained, and all of it published, by")
+            print(f"  dvc repro --force --single-item {stage}")
             continue
         adoption.record(stage)
         print(f"{folder}: adopted as {target} ({stage})")

@@ -27,6 +27,7 @@ from replication.datasets import PreparedDataset, load_prepared
 from replication.datasets.pairs import data_of_method
 from replication.errors import ReplicationError, ResultsError
 from replication.files import atomic_folder
+from replication.run_directory import WEIGHTS
 from replication.training.record import COLUMNS
 from replication.training.runs import load_model, load_tensors, read_description, run_folder
 
@@ -67,7 +68,7 @@ def adopt(
     pair = (description.get("budget"), method)
     other = [asked.budget for asked in load_budgets(dataset, params) if (asked.budget, asked.method) == pair]
     if other:
-        experiment, stage, name = attrs.evolve(experiment, budget=other[0]), "budgets", f"budgets@{dataset}"
+        experiment, name = attrs.evolve(experiment, budget=other[0]), f"budgets@{dataset}"
     check_parameters(source, description, experiment)
     if not other_code:
         _check_code(source, description, stage)
@@ -76,6 +77,8 @@ def adopt(
     _check_files(source, description, method)
     _note_threads(source, description, experiment)
     target = run_folder(budget_root(experiment, data, other[0]) if other else runs_root, dataset, method, seed)
+    if other and method == "boostresnet":
+        _check_refinement(source, target, run_folder(target.parents[2], dataset, _REFINED, seed))
     if source.resolve() != target.resolve():
         with atomic_folder(target) as temporary:
             for path in source.iterdir():
@@ -162,6 +165,12 @@ def _check_code(source: Path, description: dict[str, Any], stage: str) -> None:
             f"{source} was trained at commit {commit[:10]}, and {names} differ here; check that commit out, train"
             f" again, or, {_KNOWN_ALIKE}"
         )
+
+
+def _check_refinement(source: Path, target: Path, refined: Path) -> None:
+    """In scratch, where DVC does not look, a refinement must not stay beside a run that it did not start from."""
+    if refined.is_dir() and target.is_dir() and (target / WEIGHTS).read_bytes() != (source / WEIGHTS).read_bytes():
+        raise ResultsError(f"{refined} started from another run than {source}; remove it first, or keep {target}")
 
 
 def _code_of(stage: str) -> list[str]:

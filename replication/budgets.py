@@ -13,9 +13,9 @@ from pathlib import Path
 import attrs
 
 from replication.analysis.analyse import analyse
+from replication.analysis.evaluate import PUBLISHED
 from replication.config import Experiment, OtherBudget
 from replication.datasets import PreparedDataset
-from replication.errors import TrainingError
 from replication.scratch_runs import measured_run, scratch_root
 from replication.training.runs import run_folder
 
@@ -42,13 +42,10 @@ def measure_one(
         What would be published.
 
     Raises:
-        TrainingError: the training failed, or `method` is asked for under no other budget.
+        TrainingError: the training failed.
         ResultsError: a run is damaged, or the one that a refinement starts from is missing.
     """
-    of_method = [one for one in asked if one.method == method]
-    if not of_method:
-        raise TrainingError(f"{method} is under no other budget on {data.name}; add one to budgets in params.yaml")
-    return [_measured(experiment, one, data, seed, scratch) for one in of_method]
+    return [_measured(experiment, one, data, seed, scratch) for one in asked if one.method == method]
 
 
 def measure_budgets(
@@ -83,9 +80,18 @@ def measure_budgets(
     written = []
     for one, seed, source in measured:
         target = run_folder(folder / f"{one.budget:g}", data.name, one.method, seed)
-        shutil.copytree(source, target)
+        _publish(source, target, analysed=one.analysed)
         written.append(target)
     return written
+
+
+def _publish(source: Path, target: Path, *, analysed: bool) -> None:
+    """Copy what was asked for: an analysis may lie in `source` from before."""
+    target.mkdir(parents=True)
+    for name in (*PUBLISHED, "metrics.json", *(["analysis.json"] if analysed else [])):
+        shutil.copyfile(source / name, target / name)
+    if analysed:
+        shutil.copytree(source / "analysis", target / "analysis")
 
 
 def _measured(experiment: Experiment, one: OtherBudget, data: PreparedDataset, seed: int, scratch: Path) -> Path:

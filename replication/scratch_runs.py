@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 from replication.analysis.evaluate import evaluate
 from replication.config import Experiment
 from replication.datasets import PreparedDataset
+from replication.errors import ReplicationError
 from replication.files import read_json, sha256
 from replication.training.checkpoint import run_key
 from replication.training.device import choose_device, describe_versions
+from replication.training.interruption import asked_to_stop
 from replication.training.runs import run_folder
 from replication.training.train import train
 
@@ -43,6 +46,7 @@ def measured_run(
     Raises:
         TrainingError: the training failed.
         ResultsError: the run that is there is damaged.
+        Stopped: a signal asked to stop; what was trained and measured is kept.
     """
     root = scratch_run(experiment, data, method, seed, scratch)
     run = run_folder(root, data.name, method, seed)
@@ -51,14 +55,31 @@ def measured_run(
     folder = run_folder(measured, data.name, method, seed)
     # Both write these files last.
     if not (folder / "metrics.json").is_file():
+        _stop_if_asked()
         evaluate(experiment, data, method, seed, root, measured)
     if analyse and not (folder / "analysis.json").is_file():
+        _stop_if_asked()
         analyse(experiment, data, method, seed, root, measured)
     return folder
 
 
+class Stopped(ReplicationError):
+    """A signal asked to stop between two measurements; the exit code is 128 plus its number, as shells have it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; run the same command again to go on")
+        self.exit_code = 128 + number
+
+
+def _stop_if_asked() -> None:
+    number = asked_to_stop()
+    if number is not None:
+        raise Stopped(number)
+
+
 def _measuring_code() -> str:
-    files = sorted((Path(__file__).resolve().parent / "analysis").glob("*.py"))
+    package = Path(__file__).resolve().parent
+    files = [*sorted((package / "analysis").glob("*.py")), package / "rounding.py"]
     return hashlib.sha256(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)).hexdigest()
 
 
@@ -78,8 +99,10 @@ def scratch_root(experiment: Experiment, data: PreparedDataset, scratch: Path) -
     """Where the runs of `experiment` lie: what was made of other parameters, data, code or versions is not taken for
     them, since each has a folder named by their hash.
     """
+    config = experiment.determining()
+    del config["runtime"]["device"]  # what kind it is stands below: `--device cuda:1` makes no other run
     determines = {
-        "config": experiment.determining(),
+        "config": config,
         "data": data.content_hash,
         "versions": describe_versions(),
         "device": choose_device(experiment.runtime).type,

@@ -27,7 +27,7 @@ from replication.config import load_experiment  # noqa: E402
 from replication.errors import ReplicationError  # noqa: E402
 from replication.lock import exclusive  # noqa: E402
 
-# A pattern that fits no stage is none to DVC: not every dataset has ablations or other budgets.
+# A pattern that fits no stage is none to DVC: not every dataset has ablations.
 HALVES = (
     ("*@{}-boostresnet-[!b]*", "*@{}-gradient-boosting*", "ablations@{}*"),
     ("*@{}-boostresnet-binary*", "*@{}-[!bg]*", "budgets@{}*"),

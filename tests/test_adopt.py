@@ -234,13 +234,19 @@ def test_a_run_under_another_budget_goes_where_its_stage_looks(elsewhere, digits
     assert stage == "budgets@digits" and target.is_relative_to("scratch/budgets/0.0004")
     weights = (target / "model.safetensors").read_bytes()
     answer = CliRunner().invoke(app, ["adopt", str(elsewhere)])
-    assert "`dvc repro budgets@digits` publishes it" in answer.output and not Path("runs").exists()
+    assert "dvc repro --force --single-item budgets@digits" in answer.output and not Path("runs").exists()
     experiment, asked = load_experiment("digits"), load_budgets("digits")
     (measured,) = measure_one(experiment, asked, digits, "boostresnet", 0)
     assert (measured / "run.json").read_bytes() == (target / "run.json").read_bytes(), "it is not trained again"
     (published,) = measure_budgets(experiment, asked, digits, (0,))
     assert published == Path("results/digits/budgets/0.0004/digits/boostresnet/seed0")
     assert (target / "model.safetensors").read_bytes() == weights
+    refined = target.parents[1] / "boostresnet-refined/seed0"
+    refined.mkdir(parents=True)
+    adopt(elsewhere, Path("params.yaml"))  # what the refinement started from
+    (target / "model.safetensors").write_bytes(b"another's")
+    with pytest.raises(ResultsError, match=r"boostresnet-refined/seed0 started from another run .*; remove it first"):
+        adopt(elsewhere, Path("params.yaml"))
     edit(elsewhere / "run.json", budget=0.0005)
     with pytest.raises(ResultsError, match="budget"):
         adopt(elsewhere, Path("params.yaml"))

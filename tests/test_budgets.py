@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 from pathlib import Path
 
 import attrs
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from replication.__main__ import app
 from replication.analysis.analyse import analyse
 from replication.analysis.evaluate import evaluate
-from replication.budgets import measure_budgets, measure_one
+from replication.budgets import budget_root, measure_budgets, measure_one
 from replication.config import OtherBudget
-from replication.errors import ConfigError, ReplicationError, TrainingError
+from replication.errors import ConfigError, ReplicationError
 from replication.files import read_csv, read_json, write_json
 from replication.training.train import train
 
 RESULTS = Path("results")
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -94,8 +98,6 @@ def test_several_processes_can_share_the_work(experiment, digits, trained):
     del trained[:]
     measure_budgets(experiment, asked, digits, (0,))
     assert not trained
-    with pytest.raises(TrainingError, match="e2e is under no other budget on digits; add one to budgets in params"):
-        measure_one(experiment, asked, digits, "e2e", 0)
 
 
 def test_what_is_analysed_is_published_with_the_run(experiment, digits):
@@ -108,6 +110,32 @@ def test_what_is_analysed_is_published_with_the_run(experiment, digits):
     ours, theirs = folder("2", 0) / "analysis", RESULTS / "digits/boostresnet/seed0/analysis"
     assert [path.name for path in sorted(ours.iterdir())] == [path.name for path in sorted(theirs.iterdir())]
     assert all(path.read_bytes() == (theirs / path.name).read_bytes() for path in ours.iterdir())
+
+
+def test_only_what_is_asked_for_is_published(experiment, digits):
+    measure_budgets(experiment, (OtherBudget(0.5, "boostresnet", analysed=True),), digits, (0,))
+    assert (folder("0.5", 0) / "analysis.json").is_file()
+    measure_budgets(experiment, boostresnet(0.5), digits, (0,))
+    names = {"history.csv", "metrics.json", "rounds.csv", "run.json", "timing.csv"}
+    assert {path.name for path in folder("0.5", 0).iterdir()} == names
+
+
+def test_a_signal_is_heeded_between_two_measurements(experiment, digits, monkeypatch):
+    monkeypatch.setattr("replication.scratch_runs.asked_to_stop", lambda: signal.SIGTERM)
+    with pytest.raises(ReplicationError, match="stopped by SIGTERM; run the same command again to go on") as caught:
+        measure_budgets(experiment, boostresnet(0.5), digits, (0, 1))
+    assert caught.value.exit_code == 128 + signal.SIGTERM and not RESULTS.exists()
+    assert len(list(Path("scratch/budgets/0.5").glob("*/digits/boostresnet/seed*/run.json"))) == 1, "it is kept"
+
+
+def test_the_name_of_a_device_makes_no_other_run(experiment, digits):
+    named = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, device="cpu"))
+    anyone = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, device="auto"))
+    fewer = attrs.evolve(named, runtime=attrs.evolve(named.runtime, threads=7))
+    roots = [budget_root(one, digits, 0.5) for one in (named, anyone, fewer)]
+    if not torch.cuda.is_available():
+        assert roots[0] == roots[1]
+    assert roots[0] != roots[2]
 
 
 def test_what_was_measured_is_not_measured_again_unless_the_run_is_another(experiment, digits, monkeypatch):
@@ -131,11 +159,22 @@ def test_what_was_measured_is_not_measured_again_unless_the_run_is_another(exper
     assert calls == [0, 1, 0, 0, 1]
 
 
-def test_one_run_needs_a_method_and_a_seed():
-    for arguments in (["--only", "e2e"], ["--seed", "1"]):
-        answer = CliRunner().invoke(app, ["budgets", "digits", *arguments])
-        assert isinstance(answer.exception, ConfigError)
-        assert "--only METHOD and --seed N go together" in str(answer.exception)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "e2e"], "--only METHOD and --seed N go together"),
+        (["--seed", "1"], "--only METHOD and --seed N go together"),
+        (
+            ["--only", "adaboost-mm", "--seed", "1"],
+            "budgets.digits asks for boostresnet, not for 'adaboost-mm'; add it",
+        ),
+        (["--only", "boostresnet", "--seed", "7"], "7 is not among seeds; add it, or choose one of 0, 1, 2"),
+    ],
+)
+def test_one_run_that_the_stage_would_not_publish_is_refused(arguments, message):
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    answer = CliRunner().invoke(app, ["budgets", "digits", *arguments])
+    assert isinstance(answer.exception, ConfigError) and message in str(answer.exception)
 
 
 def test_nothing_is_removed_before_everything_is_there(experiment, digits, monkeypatch):

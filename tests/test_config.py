@@ -300,6 +300,7 @@ def test_a_refinement_under_another_budget_comes_after_what_it_starts_from(tmp_p
         ({"digits": {"e2e": [float("nan")]}}, r"budgets\.digits\.e2e: nan is no budget"),
         ({"digits": {"e2e": [True]}}, r"budgets\.digits\.e2e: True is no budget"),
         ({"digits": {"e2e": ["0.5"]}}, r"budgets\.digits\.e2e: '0\.5' is no budget"),
+        ({"mnist": {"analysed": [0.5]}}, r"analysed at 0\.5 has no BoostResNet"),
         ({"digits": {"e2e": [101]}}, r"budgets\.digits\.e2e: 101 is no budget"),
         (
             {"mnist": {"boostresnet-refined": [0.5, 0.25], "boostresnet": [0.25]}},

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import attrs
 
-from replication.errors import ResultsError
 from replication.report.ablations import difference_text
 from replication.report.comparisons import behind, equal_operations_points, joined, operations
 from replication.report.costs import Cost
 from replication.report.formats import Estimate, counts, latex_escape, latex_note, percent, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
-from replication.report.results import DatasetResults, Run, check_alike, load_results
+from replication.report.results import DatasetResults, Run, check_alike, load_other_budgets
 from replication.report.tables import ResultsTable, results_table
 
 _NONE = "\N{EN DASH}"
@@ -29,7 +28,8 @@ class Budgeted:
 
     Attributes:
         own: whether these are the runs of the other tables.
-        results: all methods' runs, the curves of end to end with the points that runs of other budgets have.
+        results: all methods' runs; under another budget than the experiment's own, the curves of end to end, where
+            they are the longest, have the points of shorter runs as well.
         compared: BoostResNet's runs with the end-to-end runs to hold them against, whatever the budget of those.
     """
 
@@ -54,11 +54,7 @@ def load_budgets(results: DatasetResults, results_root: Path = Path("results")) 
     dataset = results.dataset
     again = f"python -m replication budgets {dataset}"
     by_budget: dict[float, DatasetResults] = {}
-    for folder in sorted((results_root / dataset / "budgets").glob("*")):
-        found = load_results(dataset, folder, again)
-        for run in found.all:
-            if f"{run.metrics.budget:g}" != folder.name:
-                raise ResultsError(f"{run.path} was trained under budget {run.metrics.budget:g}; run again: {again}")
+    for found in load_other_budgets(dataset, results_root).values():
         if boosted := found.of("boostresnet"):
             by_budget[boosted[0].metrics.budget] = found
     if boosted := results.of("boostresnet"):
@@ -74,19 +70,21 @@ def load_budgets(results: DatasetResults, results_root: Path = Path("results")) 
 def _with_curves(own: DatasetResults, by_budget: dict[float, DatasetResults]) -> tuple[Budgeted, ...]:
     """The runs of each budget, with curves of end to end from all of them."""
     others = [found for found in by_budget.values() if found is not own]
-    all_runs = [run for found in (own, *others) for run in found.of("e2e")]
-    curves = tuple(
-        joined([run for run in all_runs if run.seed == seed]) for seed in sorted({run.seed for run in all_runs})
-    )
     budgets = []
     for budget, found in by_budget.items():
+        # Where curves do not go together, a budget's own run comes first, then the experiment's.
+        end_to_end = [run for one in (found, own, *others) for run in one.of("e2e")]
+        seeds = sorted({run.seed for run in end_to_end})
+        curves = {seed: joined([run for run in end_to_end if run.seed == seed]) for seed in seeds}
         runs = dict(found.runs)
         if found is not own and "e2e" in runs:
-            long = {run.path: run for run in curves}
-            runs["e2e"] = tuple(long.get(run.path, run) for run in runs["e2e"])
-        compared = {"boostresnet": found.of("boostresnet"), "e2e": curves}
-        dataset = found.dataset
-        budgets.append(Budgeted(budget, found is own, DatasetResults(dataset, runs), DatasetResults(dataset, compared)))
+            runs["e2e"] = tuple(
+                curves[run.seed] if curves[run.seed].path == run.path else run for run in found.of("e2e")
+            )
+        compared = {"boostresnet": found.of("boostresnet"), "e2e": tuple(curves.values())}
+        budgets.append(
+            Budgeted(budget, found is own, DatasetResults(found.dataset, runs), DatasetResults(found.dataset, compared))
+        )
     return tuple(budgets)
 
 

@@ -16,7 +16,7 @@ import yaml
 from replication import files
 from replication.errors import ResultsError
 from replication.report.evidence import STATISTICS, Evidence, Values
-from replication.report.results import load_results
+from replication.report.results import load_other_budgets, load_results
 
 CRITERIA = Path(__file__).with_name("criteria.yaml")
 SCHEMA = 1
@@ -150,12 +150,12 @@ def judge_budgets(
         ResultsError: as in `judge`.
     """
     found = {}
-    for folder in sorted((results_root / dataset / "budgets").glob("[0-9]*"), key=lambda path: float(path.name)):
-        evidence = Evidence(folder, load_results(dataset, folder, f"python -m replication budgets {dataset}"))
-        verdicts = [_judge(criterion, evidence) for criterion in load_criteria(criteria)]
-        found[folder.name] = [
-            attrs.evolve(one, evidence=tuple(f"{dataset}/budgets/{folder.name}/{name}" for name in one.evidence))
-            for one in verdicts
+    for budget, results in load_other_budgets(dataset, results_root).items():
+        folder = f"{dataset}/budgets/{budget}"
+        evidence = Evidence(results_root / folder, results)
+        found[budget] = [
+            attrs.evolve(one, evidence=tuple(f"{folder}/{name}" for name in one.evidence))
+            for one in (_judge(criterion, evidence) for criterion in load_criteria(criteria))
             if one.verdict != NOT_RUN
         ]
     return {name: verdicts for name, verdicts in found.items() if verdicts}

@@ -88,6 +88,25 @@ def behind(
     return found
 
 
+def differences_at_end(
+    results: DatasetResults, first: str, second: str, accuracy: str = "test_accuracy", *, equal_updates: bool = False
+) -> list[float]:
+    """A final accuracy of the one method less that of the other, seed by seed; none where they were not trained alike,
+    or it was not measured.
+
+    Args:
+        accuracy: a field of `Metrics`.
+        equal_updates: only where both had as many gradient updates.
+    """
+    if results.incomparable(first, second):
+        return []
+    pairs = [(run, other) for run in results.of(first) if (other := results.seed(second, run.seed))]
+    if equal_updates and any(run.metrics.gradient_updates != other.metrics.gradient_updates for run, other in pairs):
+        return []
+    values = [(getattr(run.metrics, accuracy), getattr(other.metrics, accuracy)) for run, other in pairs]
+    return [ours - theirs for ours, theirs in values if ours is not None and theirs is not None]
+
+
 def compared_at(results: DatasetResults) -> str:
     """When the end-to-end network is held against BoostResNet's: 'after the same number of updates', or 'after 160 of
     BoostResNet's 200 updates' where it was not evaluated at the very end of BoostResNet's; empty without both.

@@ -11,7 +11,13 @@ from typing import Any
 from replication.report.ablations import Ablated, ablation_numbers, difference_text
 from replication.report.analyses import Analysis
 from replication.report.budgets import Budgeted
-from replication.report.comparisons import behind, compared_at, equal_operations_points, equal_updates_points
+from replication.report.comparisons import (
+    behind,
+    compared_at,
+    differences_at_end,
+    equal_operations_points,
+    equal_updates_points,
+)
 from replication.report.costs import Cost
 from replication.report.depth import DepthRun
 from replication.report.formats import (
@@ -153,9 +159,12 @@ def _gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
         "equal_updates": behind(results, equal_updates_points(results)),
         "equal_operations": behind(results, equal_operations_points(results, cost)),
     }
-    at_the_end = {method: _differences(results, method, "e2e") for method in ("boostresnet", "boostresnet-refined")}
-    at_the_end |= {f"{name}/exact": _differences(results, name, "e2e", exact=True) for name in list(at_the_end)}
-    at_the_end |= {f"boostresnet/{method}": _differences(results, "boostresnet", method) for method in LABEL_BOOSTING}
+    at_the_end = {}
+    for method in ("boostresnet", "boostresnet-refined"):
+        at_the_end[method] = differences_at_end(results, method, "e2e")
+        at_the_end[f"{method}/exact"] = differences_at_end(results, method, "e2e", "exact_test_accuracy")
+    for method in LABEL_BOOSTING:
+        at_the_end[f"boostresnet/{method}"] = differences_at_end(results, "boostresnet", method)
     texts = {f"gap/{name}": _signed_points(Estimate.of(values)) for name, values in at_the_end.items() if values}
     for name, pairs in on_curves.items():
         differences = [ours - theirs for ours, theirs in pairs]
@@ -180,21 +189,6 @@ def _refined_gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
             texts["gap/refined_operations/after"] = counts([point.gradient_updates for _, point in points], "")
             texts[f"gap/refined_operations/{split}"] = difference_text(found, "\N{NO-BREAK SPACE}points")
     return texts
-
-
-def _differences(results: DatasetResults, first: str, second: str, *, exact: bool = False) -> list[float]:
-    """Test accuracy of the one method less that of the other, seed by seed, on all test images or those that are known
-    to be the official ones; none where they were not trained alike, or not measured on those.
-    """
-    if results.incomparable(first, second):
-        return []
-    name = "exact_test_accuracy" if exact else "test_accuracy"
-    pairs = [
-        (getattr(run.metrics, name), getattr(other.metrics, name))
-        for run in results.of(first)
-        if (other := results.seed(second, run.seed))
-    ]
-    return [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
 
 
 def _signed_points(estimate: Estimate | None) -> str:

@@ -185,6 +185,7 @@ def latex_results(table: ResultsTable, others: Sequence[ResultsTable] = ()) -> s
     shown: tuple[str, ...] = ("Method", "Seeds", "Updates", "Learners", "Parameters", "Train", "Test", "Paper", "Time")
     parts = [(table, table.rows), *((other, other.rows) for other in others)]
     if table.not_run:  # the paper's values alone, if there are any
+        others = ()
         shown, parts = ("Method", "Seeds", "Paper"), [(table, tuple(row for row in table.rows if row.reported))]
         if not parts[0][1]:
             return r"\notrun" + "\n"
@@ -291,8 +292,10 @@ def markdown_results(tables: Sequence[ResultsTable], shown: Sequence[str] = HEAD
             lines.append(" | ".join(["| " + name, budget, *cells(row, shown)]) + " |")
     again = (
         "The runs of a line again, from the same copy of the data: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, "
-        "with the names that `results/` has."
+        "with the names that `results/` has"
     )
+    other = "; those at another budget than the dataset's first: `dvc repro 'budgets@DATASET'`"
+    again += f"{other if any(table.other_budget for table in tables) else ''}."
     meaning = "Budget: factor on every length in gradient updates; 1 is the full length."
     return "\n".join([*lines, "", *(f"- {sentence}" for sentence in [*notes(tables, shown), meaning, again])])
 

@@ -118,6 +118,25 @@ def load_results(dataset: str, results_root: Path = Path("results"), again: str 
     return DatasetResults(dataset, runs)
 
 
+def load_other_budgets(dataset: str, results_root: Path = Path("results")) -> dict[str, DatasetResults]:
+    """What was run under other budgets (`results_root`/DATASET/budgets/BUDGET/), by the name of the folder, budgets
+    ascending.
+
+    Raises:
+        ResultsError: a folder is no budget's, or has a run of another budget; or as in `load_results`.
+    """
+    again = f"python -m replication budgets {dataset}"
+    found = {}
+    for folder in sorted(path for path in (results_root / dataset / "budgets").glob("*") if path.is_dir()):
+        results = load_results(dataset, folder, again)
+        for run in results.all:
+            if f"{run.metrics.budget:g}" != folder.name:
+                raise ResultsError(f"{run.path} was trained under budget {run.metrics.budget:g}; run again: {again}")
+        if results.all:
+            found[folder.name] = results
+    return dict(sorted(found.items(), key=lambda pair: pair[1].all[0].metrics.budget))
+
+
 def load_run(path: Path, dataset: str, method: str, seed: int, again: str = "") -> Run:
     """One published run from its folder, checked to be the run that the folder's name promises."""
     mend = f"publish it again: {again or f'python -m replication evaluate {dataset} {method} --seed {seed}'}"

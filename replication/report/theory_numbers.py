@@ -9,17 +9,24 @@ from statistics import fmean
 from replication.report.ablations import difference_text
 from replication.report.budgets import Budgeted, differences, updates_worth
 from replication.report.claims import student_interval
-from replication.report.comparisons import behind, equal_updates_points
+from replication.report.comparisons import behind, differences_at_end, equal_updates_points
 from replication.report.costs import Cost
 from replication.report.formats import Estimate, counts, fixed, points_text, quantity, significant
-from replication.report.labels import METHOD_STYLES, STOCK_LIBRARY
+from replication.report.labels import STOCK_LIBRARY
 from replication.report.results import DatasetResults, Run
 from replication.report.tables import results_table
 
 #: What of `theory_numbers` the article has for the shortest and the longest blocks.
 _THEORY_OF_BUDGETS = ("final_edge", "bound", "rounds", "positive_gamma", "nonpositive_covariance")
 _POINTS = "\N{NO-BREAK SPACE}points"
-_IN_WORDS = {"boostresnet": "BoostResNet", "e2e": "end-to-end training", "boostresnet-refined": "its refinement"}
+_IN_WORDS = {
+    "boostresnet": "BoostResNet",
+    "boostresnet-refined": "its refinement",
+    "boostresnet-binary": "its binary form",
+    "e2e": "end-to-end networks",
+    "adaboost-mm": "AdaBoost.MM",
+    "gradient-boosting": "gradient boosting",
+}
 
 
 def theory_numbers(runs: Sequence[Run]) -> dict[str, str]:
@@ -108,8 +115,8 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
 
 def _methods_text(others: Sequence[DatasetResults]) -> str:
     """What was run under other budgets: 'BoostResNet alone was', 'BoostResNet, its refinement and … were'."""
-    found = [name for name in METHOD_STYLES if any(results.of(name) for results in others)]
-    names = [_IN_WORDS.get(name, METHOD_STYLES[name].label) for name in found]
+    found = {name for results in others for name in results.runs}
+    names = [words for name, words in _IN_WORDS.items() if name in found]
     return f"{', '.join(names[:-1])} and {names[-1]} were" if len(names) > 1 else f"{names[0]} alone was"
 
 
@@ -124,22 +131,13 @@ def _other_methods(results: DatasetResults) -> dict[str, str]:
                 f"{row.key}/seeds": quantity(len(row.seeds), "seed"),
                 f"{row.key}/gradient_updates": counts(row.gradient_updates, ""),
             }
-    pairs = [
-        (run, other)
-        for run in results.of("boostresnet-refined")
-        if (other := results.seed("e2e", run.seed)) is not None
-    ]
     at_equal_updates = equal_updates_points(results)
     for split in ("test", "validation"):
-        refined = [_accuracy(run, split) - _accuracy(other, split) for run, other in pairs]
+        refined = differences_at_end(results, "boostresnet-refined", "e2e", f"{split}_accuracy", equal_updates=True)
         early = [ours - theirs for ours, theirs in behind(results, at_equal_updates, split)]
         texts |= {f"gap/refined/{split}": difference_text(refined, _POINTS)} if refined else {}
         texts |= {f"gap/equal_updates/{split}": difference_text(early, _POINTS)} if early else {}
     return texts
-
-
-def _accuracy(run: Run, split: str) -> float:
-    return {"test": run.metrics.test_accuracy, "validation": run.metrics.validation_accuracy}[split]
 
 
 def lead_text(differences: Sequence[float]) -> str:

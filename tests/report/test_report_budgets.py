@@ -131,7 +131,10 @@ def test_curves_of_end_to_end_go_on_where_a_longer_run_has_the_same_beginning(pl
     history = planted / "digits/budgets/0.04/digits/e2e/seed0/history.csv"
     rows = read_csv(history)
     write_csv(history, tuple(rows[0]), [rows[0] | {"train_accuracy": "0.5"}, *rows[1:]])
-    assert load(planted)[0].compared.of("e2e")[0] == own, "another training: it is not joined"
+    apart = load(planted)
+    assert apart[0].compared.of("e2e")[0] == apart[1].compared.of("e2e")[0] == own, "another training: it is not joined"
+    longer = apart[2].compared.of("e2e")[0]
+    assert longer == apart[2].results.of("e2e")[0] and longer.path == history.parent, "a budget's own run comes first"
 
 
 def test_other_methods_under_another_budget(planted: Path) -> None:
@@ -151,7 +154,7 @@ def test_other_methods_under_another_budget(planted: Path) -> None:
     assert sorted(parts, key=latex.index) == list(parts)
     assert latex.count("BoostResNet, refined & 3 &") == 1 and "Lines at another budget say so." in latex
     numbers = budget_numbers(budgets, cost)
-    assert numbers["budgets/methods"] == "BoostResNet, end-to-end training and its refinement were"
+    assert numbers["budgets/methods"] == "BoostResNet, its refinement and end-to-end networks were"
     assert budget_numbers(budgets[:2], cost)["budgets/methods"] == "BoostResNet alone was"
     assert numbers["budgets/last/boostresnet-refined/gradient_updates"] == "5,600"
     found = budgets[2].results
@@ -240,6 +243,22 @@ def test_without_a_test_curve_the_figure_shows_the_validation_split(planted: Pat
     assert figure.axes[0].get_ylabel() == "validation accuracy"
     assert [len(line.get_xdata()) for line in figure.axes[0].get_lines()] == [7, 7, 7, 28]
     assert differences(budgets[2], load_cost("digits", planted)) == []
+
+
+def test_what_ended_after_other_numbers_of_updates_is_not_held_against_each_other(planted: Path) -> None:
+    plant_other_methods(planted)
+    for seed in range(3):
+        metrics = planted / f"digits/budgets/0.04/digits/boostresnet-refined/seed{seed}/metrics.json"
+        edit_json(metrics, lambda values: values.update(gradient_updates=5599))
+    numbers = budget_numbers(load(planted), load_cost("digits", planted))
+    assert not [name for name in numbers if "gap/refined" in name] and "budgets/last/e2e/test" in numbers
+
+
+def test_a_folder_that_is_no_budgets_is_refused_in_one_line(planted: Path) -> None:
+    shutil.copytree(planted / "digits/budgets/0.04", planted / "digits/budgets/0.04.bak")
+    for read in (load, lambda root: write_claims("digits", root, root / "digits/claims.json")):
+        with pytest.raises(ResultsError, match=r"0\.04\.bak/.* was trained under budget 0\.04; run again: .* digits$"):
+            read(planted)
 
 
 @pytest.mark.parametrize(
