@@ -32,6 +32,19 @@ def check_digests(folder: Path, description: Mapping[str, Any]) -> None:
             )
 
 
+def kept_run(published: Path, scratch: Path) -> Path | None:
+    """The run directory that BUDGET/DATASET/METHOD/seedN was published from, if it lies under one of the hashes that
+    `scratch`/BUDGET has; those of other parameters or other trainings have another run.json.
+    """
+    root, description = published.parents[2], published / "run.json"
+    candidates = sorted((scratch / root.name).glob(f"*/{published.relative_to(root)}"))
+    return next((run for run in candidates if _same_bytes(run / "run.json", description)), None)
+
+
+def _same_bytes(first: Path, second: Path) -> bool:
+    return first.is_file() and second.is_file() and first.read_bytes() == second.read_bytes()
+
+
 def copy_model(run: Path, target: Path) -> None:
     """Copy weights and run.json into an existing folder; this run.json has the checksum of the weights alone.
 

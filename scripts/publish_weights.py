@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,9 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from replication.config import DATASETS  # noqa: E402
 from replication.errors import ReplicationError, ResultsError  # noqa: E402
-from replication.files import atomic_folder, read_json  # noqa: E402
+from replication.files import atomic_folder  # noqa: E402
 from replication.report.fields import read_object  # noqa: E402
-from replication.run_directory import WEIGHTS, copy_model  # noqa: E402
+from replication.run_directory import WEIGHTS, copy_model, kept_run  # noqa: E402
 from replication.training.runs import model_kind, read_description, run_folder  # noqa: E402
 
 MOST_BYTES = 5_000_000
@@ -37,8 +38,11 @@ def best_seed(method: Path) -> int:
     return min(accuracies, key=lambda seed: (-accuracies[seed], seed))
 
 
-def publish(dataset: str, results: Path, runs: Path, weights: Path) -> None:
+def publish(dataset: str, results: Path, runs: Callable[[Path], Path], weights: Path) -> None:
     """Copy the best run of every method that left a network of at most 5 MB; replaces what was there.
+
+    Args:
+        runs: from a run's published folder to where its run directory is, or should be.
 
     Raises:
         ReplicationError: nothing is published of the dataset, a run is damaged, or the file system refused.
@@ -47,7 +51,8 @@ def publish(dataset: str, results: Path, runs: Path, weights: Path) -> None:
         raise ResultsError(f"there is no {results / dataset}: no run was published; `dvc repro report@{dataset}` first")
     for method in sorted(path.name for path in (results / dataset).iterdir() if any(path.glob("seed*/metrics.json"))):
         seed = best_seed(results / dataset / method)
-        source, target = (run_folder(root, dataset, method, seed) for root in (runs, weights))
+        published, target = (run_folder(root, dataset, method, seed) for root in (results, weights))
+        source = runs(published)
         if not (source / "run.json").is_file():
             print(f"{source} is not here: what weights/ has of {method}, if anything, stays")
             continue
@@ -65,14 +70,13 @@ def publish(dataset: str, results: Path, runs: Path, weights: Path) -> None:
 
 def publish_budgets(dataset: str, results: Path, scratch: Path, weights: Path) -> None:
     """`publish` for the runs of every other budget: those in `scratch` that the published ones are."""
-    for folder in sorted((results / dataset / "budgets").glob("*")):
-        published = [path.relative_to(folder) for path in folder.glob("**/run.json")]
-        for root in sorted((scratch / folder.name).glob("*")):
-            if all(
-                (root / name).is_file() and read_json(root / name) == read_json(folder / name) for name in published
-            ):
-                publish(dataset, folder, root, weights / dataset / "budgets" / folder.name)
-                break
+    folders = results / dataset / "budgets"
+    for folder in sorted(folders.glob("*")):
+        if any(kept_run(path.parent, scratch) for path in folder.glob("*/*/*/run.json")):
+            target = weights / dataset / "budgets" / folder.name
+            publish(
+                dataset, folder, lambda path: kept_run(path, scratch) or scratch / path.relative_to(folders), target
+            )
         else:
             print(f"the runs of {folder} are not under {scratch}: what weights/ has of them, if anything, stays")
 
@@ -83,7 +87,7 @@ def main() -> int:
     parser.add_argument("dataset", choices=DATASETS)
     dataset, results, weights = parser.parse_args().dataset, ROOT / "results", ROOT / "weights"
     try:
-        publish(dataset, results, ROOT / "runs", weights)
+        publish(dataset, results, lambda path: ROOT / "runs" / path.relative_to(results), weights)
         publish_budgets(dataset, results, ROOT / "scratch" / "budgets", weights)
     except ReplicationError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 
 from replication.errors import ReplicationError, ResultsError
+from replication.run_directory import kept_run
 from replication.tracking import records
 from replication.tracking.location import tracking_uri
 from replication.tracking.store import Store, installed, readable_errors
@@ -100,19 +101,10 @@ def _open_store() -> Store:
 
 def _under_other_budgets(dataset: str, results_root: Path, scratch: Path) -> list[tuple[Path, Path, str]]:
     """Run directory, published folder and name of the budget of each such run of a dataset, or a pattern for several,
-    that is in `scratch` under one of the hashes there.
+    that is still in `scratch`.
     """
-    found = []
-    for published in sorted(results_root.glob(f"{dataset}/budgets/*/*/*/seed*")):
-        root, description = published.parents[2], published / "run.json"
-        candidates = sorted((scratch / root.name).glob(f"*/{published.relative_to(root)}"))
-        same = [run for run in candidates if _same_bytes(run / "run.json", description)]
-        found += [(run, published, root.name) for run in same[:1]]
-    return found
-
-
-def _same_bytes(first: Path, second: Path) -> bool:
-    return first.is_file() and second.is_file() and first.read_bytes() == second.read_bytes()
+    published = sorted(results_root.glob(f"{dataset}/budgets/*/*/*/seed*"))
+    return [(run, path, path.parents[2].name) for path in published if (run := kept_run(path, scratch)) is not None]
 
 
 def _import(store: Store, run_dir: Path, results_dir: Path | None, other_budget: str = "") -> tuple[str, str]:
