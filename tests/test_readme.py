@@ -229,6 +229,9 @@ def runs_in_prose() -> dict[str, list[float]]:
     refined_gap = [theirs - ours for ours, theirs in behind(found, refined_at, "validation", "boostresnet-refined")]
     on_digits = load_results("digits", ROOT / "results")
     digits_gap = [theirs - ours for ours, theirs in behind(on_digits, equal_updates_points(on_digits))]
+    refined_longer = longest.results.of("boostresnet-refined")
+    before = [longest.results.seed("boostresnet", run.seed) for run in refined_longer]
+    exact = [run.metrics.exact_test_accuracy for run in refined_longer]
     lower = {variant: [-100 * value for value in one] for variant, one in ablated("cifar10").items()}
     return {
         r"as the paper words them, test accuracy is (\S+) points lower \(seeds (\S+) to (\S+)\)": mean_and_range(
@@ -243,6 +246,10 @@ def runs_in_prose() -> dict[str, list[float]]:
             refined,
             ends["cifar10"]["e2e"],
         ],
+        r"the two seeds run so far have (\S+) and (\S+) % of the test images right \((\S+) and (\S+) %": [
+            100 * run.metrics.test_accuracy for runs in (refined_longer, before) for run in runs if run
+        ],
+        r"before\), and (\S+) and (\S+) % of the 1,000 that did not": [100 * value for value in exact if value],
         r"leads at equal operations by (\S+) points on validation images\.": [100 * fmean(refined_gap)],
         r"by (\S+) points on CIFAR-10, (\S+) on MNIST and (\S+) on digits, and": over["adaboost-mm"],
         r"over the same learners, by (\S+), (\S+) and (\S+);": over["gradient-boosting"],
