@@ -133,7 +133,14 @@ def statistics(images: Images, scale: int) -> tuple[tuple[float, ...], tuple[flo
     """Per-channel mean and standard deviation of `images` (N, C, H, W) divided by `scale`.
 
     From a histogram of pixel values, in integers of any size: only the last division and root are rounded.
+
+    Raises:
+        DataError: `images` has other values than uint8, another number of axes than four, or nothing in it.
     """
+    if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+        raise DataError(
+            f"images are {images.dtype} {images.shape}; must be uint8 (N, channels, height, width), one image at least"
+        )
     channels = images.shape[1]
     histogram = np.zeros((channels, 256), dtype=np.int64)
     for start in range(0, len(images), 1024):

@@ -88,15 +88,18 @@ def assemble(
         mean: per channel, of the training images divided by `scale`; `std` likewise.
 
     Raises:
-        DataError: a split is missing, or types, shapes or values do not fit together.
+        DataError: a split is missing, there are fewer than two classes, or types, shapes or values do not fit together.
     """
     for split in SPLITS:
         if split not in images or split not in labels:
             raise DataError(f"{name}: no {split} images or labels; {', '.join(SPLITS)} are needed")
-        if images[split].dtype != np.uint8:
-            raise DataError(f"{name}: {split} images are {images[split].dtype}, must be uint8, 0 to {scale}")
-        if labels[split].dtype.kind not in "iu":
-            raise DataError(f"{name}: {split} labels are {labels[split].dtype}, must be integers")
+        pixels, answers = np.asarray(images[split]), np.asarray(labels[split])
+        if pixels.dtype != np.uint8:
+            raise DataError(f"{name}: {split} images are {pixels.dtype}, must be uint8, 0 to {scale}")
+        if answers.dtype.kind not in "iu":
+            raise DataError(f"{name}: {split} labels are {answers.dtype}, must be integers")
+    if len(classes) < 2:
+        raise DataError(f"{name}: classes are {classes}; two at least are needed")
     dataset = PreparedDataset(
         name=name,
         images={split: np.ascontiguousarray(images[split]) for split in SPLITS},
@@ -112,7 +115,7 @@ def assemble(
     try:
         _validate_arrays(dataset)
     except ValueError as error:
-        raise DataError(f"{name}: {error}; images are (N, channels, height, width)") from None
+        raise DataError(f"{name}: {error}") from None
     return attrs.evolve(dataset, content_hash=_content_hash(dataset))
 
 
@@ -234,7 +237,9 @@ def _validate_arrays(dataset: PreparedDataset) -> None:
     for split in SPLITS:
         images, labels = dataset.images[split], dataset.labels[split]
         if images.ndim != 4 or images.shape[1:] != shape or images.shape[1] != channels or 0 in images.shape:
-            raise ValueError(f"{split} images have shape {images.shape}")
+            raise ValueError(
+                f"{split} images have shape {images.shape}, must be (N, {channels}, height, width), all alike"
+            )
         if labels.shape != (len(images),):
             raise ValueError(f"{split} has labels {labels.shape} for {len(images)} images")
         if labels.min() < 0 or labels.max() >= len(dataset.classes):

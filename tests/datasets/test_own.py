@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from replication.datasets.prepare import statistics
 from replication.datasets.prepared import PreparedDataset, assemble
 from replication.errors import DataError
 
@@ -23,6 +24,7 @@ def test_own_arrays_are_taken():
     data = own()
     assert (data.image_shape, data.num_classes, data.name) == ((3, 8, 8), 2, "mine")
     assert own(labels={"test": np.array([0, 1, 0, 1], dtype=np.uint8)}).labels["test"].dtype == np.int64
+    assert own(labels={"test": [0, 1, 0, 1]}).content_hash == data.content_hash
 
 
 @pytest.mark.parametrize(
@@ -36,13 +38,24 @@ def test_own_arrays_are_taken():
         ({"labels": {"test": np.array([0, 1, 0])}}, r"test has labels \(3,\) for 4 images"),
         ({"labels": {"train": np.array([0.0, 1.0, 0.0, 1.0])}}, "train labels are float64, must be integers"),
         ({"scale": 16}, "train has pixels above 16"),
-        ({"std": (0.0, 0.2, 0.2)}, "mean, standard deviation or scale is impossible"),
+        ({"std": (0.0, 0.2, 0.2)}, "mean, standard deviation or scale is impossible$"),
+        ({"mean": (0.5,), "std": (0.2,)}, r"train images have shape .*, must be \(N, 1, height, width\), all alike"),
+        ({"labels": {"test": [0.5, 1.0, 0.0, 1.0]}}, "test labels are float64, must be integers"),
+        ({"classes": ("no",)}, "two at least are needed"),
     ],
 )
 def test_what_does_not_fit_is_named(changes, problem):
     with pytest.raises(DataError, match=f"mine: .*{problem}") as found:
         own(**changes)
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((4, 3, 8, 8)), np.zeros((4, 8, 8), np.uint8), np.zeros((0, 3, 8, 8), np.uint8)]
+)
+def test_statistics_of_what_are_no_images_are_refused(images):
+    with pytest.raises(DataError, match=r"images are .*must be uint8 \(N, channels, height, width\)"):
+        statistics(images, 255)
 
 
 def test_all_three_splits_are_needed():
