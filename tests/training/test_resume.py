@@ -13,13 +13,16 @@ from pathlib import Path
 
 import attrs
 import pytest
+from safetensors.torch import load_file, save_file
 
 from replication.config import LengthParams
 from replication.datasets.prepared import save_prepared
 from replication.errors import TrainingError
+from replication.files import read_json
 from replication.lock import exclusive
 from replication.training.checkpoint import Checkpoints, Snapshot
 from replication.training.train import train
+from tests.tampering import renew_digests
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("boostresnet", "e2e", "boostresnet-refined", "boostresnet-binary", "adaboost-mm", "gradient-boosting")
@@ -143,6 +146,34 @@ def test_a_checkpoint_of_other_parameters_seed_or_data_is_not_picked_up(resumabl
         shutil.rmtree(tmp_path / "scratch")
         shutil.move(tmp_path / "away", tmp_path / "scratch")
     assert all(path.is_file() for path in crashed)  # kept for the run that they belong to
+
+
+@pytest.mark.parametrize("changed", ["start", "versions"])
+def test_a_half_done_refinement_goes_on_from_the_same_start_and_under_the_same_versions_alone(
+    resumable, digits, tmp_path, monkeypatch, changed
+):
+    start = train(resumable, digits, "boostresnet", 0, tmp_path)
+    with pytest.raises(Crash):
+        train(resumable, digits, "boostresnet-refined", 0, tmp_path, (crash_at(3),))
+    assert list((tmp_path / "scratch").rglob("*.checkpoint"))
+    if changed == "start":
+        weights = load_file(start / "model.safetensors")
+        save_file({name: 2 * tensor for name, tensor in weights.items()}, start / "model.safetensors")
+        renew_digests(start)
+    else:
+        monkeypatch.setattr("replication.training.train.describe_versions", lambda: {"torch": "0"})
+    refined = read_json(train(resumable, digits, "boostresnet-refined", 0, tmp_path) / "run.json")
+    assert refined["resumed"] == 0
+
+
+def test_a_checkpoint_is_due_after_minutes_as_after_updates(tmp_path, experiment, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    checkpoints = Checkpoints(tmp_path, attrs.evolve(experiment.checkpoint, updates=1000, minutes=10.0))
+    for minutes, updates, written in ((9.9, 1, []), (10.1, 2, [2]), (15.0, 3, [2]), (20.2, 4, [2, 4])):
+        clock[0] = 60 * minutes
+        checkpoints.visit(updates, Snapshot)
+        assert [int(path.stem) for path in sorted(tmp_path.glob("*.checkpoint"))] == written
 
 
 def test_two_trainings_of_one_run_do_not_meet(tmp_path):

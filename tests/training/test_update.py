@@ -47,6 +47,22 @@ def test_three_updates_are_adam_by_hand_on_clamped_gradients(clamp, experiment):
         assert model.w.item() == pytest.approx(w, rel=1e-6)
 
 
+def test_gradients_are_clamped_each_for_itself_not_by_their_common_norm(experiment):
+    model = Scale()
+    model.w = nn.Parameter(torch.tensor([2.0, 0.1]))
+    inputs, labels = [1.5, 0.5], [1.0, 0.0]
+    batch = torch.tensor(inputs), torch.tensor(labels)
+    loop = UpdateLoop(model, SquareLoss(), lambda: batch, OptimizerParams(0.3, 0.1, 1), experiment.runtime)
+    expected, m, v = [2.0, 0.1], [0.0, 0.0], [0.0, 0.0]
+    for step in range(1, 4):
+        for i in range(2):
+            gradient = max(-0.1, min(0.1, 2 * (expected[i] * inputs[i] - labels[i]) * inputs[i]))
+            m[i], v[i] = 0.9 * m[i] + 0.1 * gradient, 0.999 * v[i] + 0.001 * gradient**2
+            expected[i] -= 0.3 * (m[i] / (1 - 0.9**step)) / ((v[i] / (1 - 0.999**step)) ** 0.5 + 1e-8)
+    loop.run(3)
+    assert model.w.tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_loss_of_an_oracle_may_have_parameters_of_its_own(experiment):
     class Shifted(SquareLoss):
         def __init__(self) -> None:
