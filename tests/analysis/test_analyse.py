@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import attrs
 import pytest
+import torch
 
 from replication.analysis.analyse import TABLES, analyse
 from replication.analysis.evaluate import evaluate
+from replication.analysis.margins import l1_complexity
+from replication.analysis.sampling import subset
+from replication.datasets.loader import to_device_split
 from replication.errors import ResultsError
 from replication.files import read_csv, read_json
+from replication.training.runs import load_model
 from replication.training.train import train
 
 
@@ -42,6 +47,13 @@ def test_the_analysis_of_a_boostresnet_run_agrees_with_what_the_run_recorded(qui
         assert summary["theory"][key] == [row[column] for row in tables["theory"]].count("True")
     sure = [float(row["proof_covariance_low"]) > 1e-12 for row in tables["theory"]]
     assert summary["theory"]["surely_positive_proof_covariance_blocks"] == sum(sure)
+    theory, rows = summary["theory"], tables["theory"]
+    both = [row["gain_positive"] == row["covariance_nonpositive"] == "True" for row in rows]
+    assert theory["condition_blocks"] == sum(both)
+    assert theory["surely_positive_gain_blocks"] == sum(float(row["gamma_low"]) > 0 for row in rows)
+    assert theory["surely_nonpositive_gain_blocks"] == sum(float(row["gamma_high"]) <= 0 for row in rows)
+    slack = [float(row["bound_product"]) - float(row["train_error"]) for row in rows]
+    assert theory["smallest_slack"] == pytest.approx(min(slack)) != pytest.approx(max(slack))
     assert metrics["lemma_3_2_max_difference"] < 1e-6
     last = tables["modules"][-1]
     assert float(last["test_accuracy"]) == pytest.approx(metrics["test_accuracy"])
@@ -49,6 +61,15 @@ def test_the_analysis_of_a_boostresnet_run_agrees_with_what_the_run_recorded(qui
     at_zero = [row for row in tables["margins"] if row["split"] == "test" and row["margin"] == "0.0"]
     assert [int(row["block"]) for row in at_zero] == [0, 1, 2, 3, 4]
     assert float(at_zero[-1]["cumulative"]) == pytest.approx(1 - metrics["test_accuracy"], abs=1e-9)
+    network, splits = load_model(run), {name: to_device_split(digits, name, "cpu") for name in ("train", "test")}
+    some = subset(splits["test"], 60)
+    with torch.no_grad():
+        wrong = network(some.normalise(some.images)).argmax(1) != some.labels
+    assert summary["lesions"]["error"] == pytest.approx(float(wrong.double().mean()))
+    train_split = splits["train"]
+    largest = float(train_split.normalise(train_split.images).abs().max())
+    expected = l1_complexity(network, largest, 64, len(train_split))
+    assert summary["complexity"]["log10_bound"] == pytest.approx(expected["log10_bound"])
     assert summary["settings"] == {
         "train_images": 150, "validation_images": 60, "test_images": 60, "random_images": 40, "random_draws": 3,
         "bootstrap": 20,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from replication.analysis.evaluate import _boosting_metrics, _exact_test_images
+from replication.analysis.evaluate import _boosting_metrics, _ensemble_metrics, _exact_test_images
 from replication.config import BinaryParams
 from replication.datasets.sources import Source
 
@@ -18,6 +18,19 @@ def test_rounding_noise_is_no_positive_covariance():
         for covariance in ("7.7e-34", "-0.01", "0.0", "1e-6")
     ]
     assert _boosting_metrics(rows)["nonpositive_covariance_blocks"] == 3
+
+
+def test_rounds_in_sum_by_hand():
+    rounds = ((0.3, 0.3, 2.0), (0.1, -0.2, 3.0), (0.4, 0.0, 1.5))
+    rows = [{"edge": str(e), "gamma": str(g), "bound": str(b), "covariance": "-0.1"} for e, g, b in rounds]
+    assert _boosting_metrics(rows) == {
+        "final_edge": 0.4,
+        "bound": 1.5,
+        "positive_gamma_blocks": 1,
+        "nonpositive_covariance_blocks": 3,
+        "rounds": 3,
+    }
+    assert _ensemble_metrics(rows) == {"bound": 1.5, "smallest_edge": 0.1, "rounds": 3}
 
 
 @pytest.mark.parametrize(

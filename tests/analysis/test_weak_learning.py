@@ -184,6 +184,15 @@ def test_bootstrap_intervals_of_a_mean_are_those_of_the_normal_approximation():
     assert interval["gamma_high"] == pytest.approx(float(edges.mean()) + error, abs=0.1 * error)
 
 
+def test_a_round_is_compared_with_the_one_before_in_the_same_resample():
+    """Of two rounds that are alike the second gains nothing over the first, in every resample."""
+    terms = torch.rand(30, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    terms[:, 1] = terms[:, 0] * torch.rand(30, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    first, second = weak_learning.bootstrap_intervals([terms, terms], 0.0, 50, np.random.default_rng(0))
+    assert first["gamma_low"] > 0
+    assert second["gamma_low"] == second["gamma_high"] == 0.0
+
+
 def test_bootstrap_in_chunks_and_with_weight_on_one_example(monkeypatch):
     terms = torch.rand(30, 8, dtype=torch.float64)
     whole = weak_learning.bootstrap_intervals([terms], 0.0, 20, np.random.default_rng(0))
