@@ -7,12 +7,16 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
+from hypothesis import settings
 
 from replication.config import Experiment, load_experiment
 from replication.datasets import PreparedDataset
 from replication.datasets.prepare import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of what is tested
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +27,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     return prepare("digits", params, folder / "raw", folder / "digits.safetensors")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def experiment() -> Experiment:
     """The digits experiment, cut to 4 blocks and a few gradient updates per block, on one CPU thread."""
     whole = load_experiment("digits", ROOT / "params.yaml")

@@ -95,6 +95,15 @@ def test_a_good_run_is_copied_whole(elsewhere):
         assert (target / path.name).read_bytes() == path.read_bytes()
 
 
+def test_a_refinement_is_recorded_by_its_own_stage(workspace, digits, trained):
+    runs = trained.parents[2]
+    folder = train(load_experiment("digits"), digits, "boostresnet-refined", 0, runs)
+    edit(folder / "run.json", git={"commit": git("rev-parse", "HEAD"), "dirty": False})
+    target, stage = adopt(folder, Path("params.yaml"))
+    assert target == Path("runs/digits/boostresnet-refined/seed0")
+    assert stage == "refine@digits-boostresnet-refined-0"
+
+
 def test_other_machine_settings_are_no_reason_to_refuse(elsewhere, capsys):
     parameters = yaml.safe_load(Path("params.yaml").read_text())
     parameters["experiments"]["digits"]["runtime"]["threads"] = 7

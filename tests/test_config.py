@@ -340,7 +340,7 @@ def test_what_determines_a_run_leaves_out_what_no_dataset_overrides():
     assert set(CHANGE_NO_RUN) == {*COMMON, "runtime"} and "runtime" in experiment.determining()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(leaf=st.sampled_from(_LEAVES), value=_VALUES)
 def test_any_value_anywhere_is_a_valid_object_or_a_clear_error(leaf, value):
     values = {"dataset": "digits", **copy.deepcopy({**DOCUMENT["defaults"], **{k: DOCUMENT[k] for k in COMMON}})}
@@ -361,7 +361,7 @@ def test_any_value_anywhere_is_a_valid_object_or_a_clear_error(leaf, value):
         assert experiment_from_dict(experiment.as_dict()) == experiment
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.one_of(st.text(max_size=60), st.binary(max_size=60)))
 def test_random_files_are_refused_clearly(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("params") / "params.yaml"

@@ -79,7 +79,7 @@ def test_two_classes_are_scikit_learns_adaboost_round_by_round():
     assert statistics.train_error == pytest.approx(1 - library.score(x, y), abs=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**20), examples=st.integers(1, 12), classes=st.integers(2, 5), rounds=st.integers(1, 6))
 def test_the_training_error_is_under_the_bound_for_any_votes(seed, examples, classes, rounds):
     """The bound is a theorem without conditions: right, wrong and useless classifiers alike."""

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from torch import nn
 
 from replication.boosting import binary, multiclass
@@ -67,7 +67,6 @@ def rounds_of_outputs(draw: st.DrawFn):
     return labels, logits
 
 
-@settings(deadline=None)
 @given(rounds_of_outputs())
 def test_the_weights_telescope(case):
     """D_t, multiplied up round by round, is exp(-y alpha_t o_t) normalised: nothing of earlier rounds is left."""
@@ -80,7 +79,6 @@ def test_the_weights_telescope(case):
         torch.testing.assert_close(state.weights, closed / closed.sum(), rtol=1e-9, atol=1e-15)
 
 
-@settings(deadline=None)
 @given(rounds_of_outputs(), st.sampled_from([0.0, 0.5]))
 def test_it_is_the_multiclass_mathematics_for_two_classes(case, initial_edge):
     """The two are written independently: weights and cost matrix, y o(x) and o(y) - o(l), mean and sum."""
@@ -94,7 +92,6 @@ def test_it_is_the_multiclass_mathematics_for_two_classes(case, initial_edge):
         many.advance(torch.softmax(logits, 1), b)
 
 
-@settings(deadline=None)
 @given(rounds_of_outputs())
 def test_one_round_of_a_classifier_is_adaboosts_reweighting(case):
     """With o = +-1 and alpha = 1/2 ln((1 - e) / e), the new weights give the classifier an error of one half."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.datasets import load_iris
 from sklearn.ensemble import GradientBoostingClassifier
@@ -31,7 +31,6 @@ def test_the_negative_gradient_is_autograds(seed):
     torch.testing.assert_close(negative_gradient(scores, labels), -leaf.grad, rtol=1e-12, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**16), scale=st.sampled_from([1e-3, 1.0, 30.0]))
 def test_the_line_search_finds_scipys_minimum(seed, scale):
     scores, direction, labels = problem(seed)

@@ -358,7 +358,7 @@ def test_missing_archive(tmp_path: Path) -> None:
         archives.read_cifar10(tmp_path / "none.gz")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_anywhere_is_one_line_or_harmless(tmp_path: Path, data: st.DataObject) -> None:
     name, reader = data.draw(

@@ -46,7 +46,7 @@ def test_every_crop_is_a_window_and_every_window_occurs(padding: int, flip: bool
     assert all(abs(count - expected) < 6 * expected**0.5 + 1 for count in counts.values())  # uniform
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     size=st.integers(1, 5),
     channels=st.integers(1, 3),

@@ -159,7 +159,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
         prepare("digits", PARAMS, tmp_path, tmp_path / "file" / "digits.safetensors")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     labels=st.lists(st.integers(0, 5), min_size=12, max_size=300).map(lambda values: [*range(6), *range(6), *values]),
     fraction=st.floats(0.05, 0.5),

@@ -14,7 +14,10 @@ from replication.errors import ResultsError
 from replication.files import read_json, write_csv
 from replication.report import claims
 from replication.report.claims import Range, judge, load_criteria, student_interval, wilson_interval, write_claims
+from replication.report.comparisons import differences_at_end
+from replication.report.evidence import Evidence, update_ratio
 from replication.report.reported import reported
+from replication.report.results import load_results
 from tests.report.synthetic import edit_json
 
 
@@ -168,9 +171,18 @@ def test_methods_that_were_not_trained_alike_are_not_compared(plant, tmp_path, d
 
 
 def test_only_seeds_that_both_methods_have_are_paired(plant, tmp_path):
-    plant_pair(plant, "boostresnet-refined", "boostresnet", [0.1, 0.1, 0.1])
-    plant("digits", "boostresnet", 7)
-    assert set(verdicts(tmp_path)["relation-joint"].values) == {"0", "1", "2"}
+    """By their seeds, whatever their places in the list of each method."""
+    for method, accuracies in (
+        ("boostresnet-refined", {0: 0.95, 2: 0.79, 8: 0.99}),
+        ("boostresnet", {0: 0.9, 1: 0.5, 2: 0.7, 7: 0.2}),
+    ):
+        for seed, accuracy in accuracies.items():
+            folder = plant("digits", method, seed)
+            edit_json(folder / "metrics.json", lambda values, a=accuracy: values.update(test_accuracy=a))
+    found = verdicts(tmp_path)["relation-joint"]
+    assert found.values == {"0": pytest.approx(0.05), "2": pytest.approx(0.09)}
+    differences = differences_at_end(load_results("digits", tmp_path / "results"), "boostresnet-refined", "boostresnet")
+    assert differences == [pytest.approx(0.05), pytest.approx(0.09)]
 
 
 def test_an_equivalence_holds_inside_fails_outside(plant, tmp_path):
@@ -224,6 +236,20 @@ def test_updates_to_the_same_accuracy_and_a_method_that_never_gets_there(plant, 
         text = (folder / "history.csv").read_text().replace("0.9", "0.6")
         (folder / "history.csv").write_text(text)
     assert verdicts(tmp_path, "svhn")["5a"].statistic == pytest.approx(3.0), "at least all its updates"
+
+
+def test_the_accuracy_to_reach_is_the_final_one_and_reached_when_met(plant, tmp_path):
+    for method, curve in (("e2e", [(400, 0.9), (800, 0.95)]), ("boostresnet", [(100, 0.8), (200, 0.95), (300, 0.9)])):
+        folder = plant("digits", method, 0)
+        columns = (folder / "history.csv").read_text().splitlines()[0].split(",")
+        rows = [
+            {**dict.fromkeys(columns, 0.5), "gradient_updates": updates, "block": 0, "validation_accuracy": accuracy}
+            for updates, accuracy in curve
+        ]
+        write_csv(folder / "history.csv", columns, rows)
+    evidence = Evidence(tmp_path / "results", load_results("digits", tmp_path / "results"))
+    # 0.9 after 400 and after 200 updates; neither 0.95, nor more than 0.9.
+    assert update_ratio(evidence, "e2e", "boostresnet", 1.0).by_seed == {0: 1.0}
 
 
 def test_analysis_fields_and_their_differences(plant, tmp_path):
@@ -288,6 +314,10 @@ def test_depth_and_cost(plant, tmp_path):
     found = verdicts(tmp_path, "mnist")
     assert (found["7a"].verdict, found["7b"].verdict) == ("holds", "holds")
     assert found["7a"].statistic == pytest.approx(-0.09)
+    write_csv(path, columns, [rows[0] | {"budget": 0.001}, *rows[1:]])
+    short = verdicts(tmp_path, "mnist")["7a"]
+    assert (short.verdict, short.lacks, short.budget) == ("not run", "budget", 0.001), "by the shortest of its runs"
+    write_csv(path, columns, rows)
     cost = tmp_path / "results/digits/cost.json"
     cost.parent.mkdir()
     ratios = {"peak_memory_e2e_vs_boostresnet": 6.3, "boostresnet_cached_vs_e2e": 70}

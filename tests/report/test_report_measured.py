@@ -171,6 +171,10 @@ def test_numbers_of_analyses(shared_tree: Path) -> None:
     assert numbers["boostresnet/theory/nonpositive_proof_covariance"] == "3"
     assert numbers["boostresnet/theory/condition"] == "4" and "e2e/theory/condition" not in numbers
     assert numbers["e2e/complexity/vacuous"] == "3 of 3"
+    steps = [(one.number("alignment.mean"), one.number("alignment.control_mean")) for one in analyses["e2e"]]
+    above = [mean - control for mean, control in steps]
+    assert min(above) > 0 and "+" not in numbers["e2e/alignment/over_control"]
+    assert float(numbers["e2e/alignment/over_control"].split()[0]) == pytest.approx(np.mean(above), abs=0.005)
     assert np.isnan(analyses["boostresnet"][0].column("theory", "covariance_low")[3])
     edges = [run.rounds[0].edge for run in results.of("boostresnet")]
     assert rounds_numbers(results)["boostresnet/first_gamma_half"] == spread(
@@ -334,6 +338,18 @@ def test_what_variants_change(tmp_path: Path) -> None:
     assert "section.key = 1 & 350 & 96.80" in latex and "Data: official copy. Budget: 0.005." in latex
     path.write_text(path.read_text(encoding="utf-8").replace("True", "False"), encoding="utf-8")
     assert "3 seeds." in latex and "Data: unofficial copy." in latex_ablations(load_ablations("digits", tmp_path))
+
+
+def test_a_variant_is_held_against_the_default_under_the_same_seed(tmp_path: Path) -> None:
+    path = plant_ablations(tmp_path)
+    rows = read_csv(path)
+    accuracies = {"default": ("0.9", "0.5", "0.7"), "oracle-exponential": ("0.91", "0.52", "0.73")}
+    for row in rows:
+        if row["variant"] in accuracies:
+            row["test_accuracy"] = accuracies[row["variant"]][int(row["seed"])]
+    write_csv(path, tuple(rows[0]), [row for row in rows if (row["variant"], row["seed"]) != ("default", "1")])
+    (variant,) = (one for one in load_ablations("digits", tmp_path) if one.runs[0].variant == "oracle-exponential")
+    assert variant.differences(lambda run: run.test_accuracy) == [pytest.approx(0.01), pytest.approx(0.03)]
 
 
 def test_variants_of_several_datasets_in_one_markdown_table(tmp_path: Path) -> None:

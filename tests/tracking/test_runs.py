@@ -46,6 +46,8 @@ def test_import_holds_everything(store: Store, tmp_path: Path) -> None:
         (3, 0.75),
     ]
     assert run.data.metrics["final/test_accuracy"] == 0.9
+    (final,) = store.client.get_metric_history(run_id, "final/test_accuracy")
+    assert final.step == 300, "where the curves end"
     assert run.data.metrics["time/peak_memory_bytes"] == 10**9
     assert not any("moved_on" in key or key == "test_accuracy" for key in run.data.metrics)
     (dataset,) = run.inputs.dataset_inputs
@@ -164,6 +166,16 @@ def test_second_import_changes_nothing(store: Store, tmp_path: Path) -> None:
     write_metrics(results)
     assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 1, 1, 1)
     assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 0, 2, 1)
+
+
+def test_an_import_that_died_at_its_end_is_made_again(store: Store, tmp_path: Path) -> None:
+    """Its tags, which say what it holds, may be there already."""
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    died = tracking.log_run(write_run(runs), write_metrics(results))
+    store.client.set_terminated(died, "FAILED")
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(1, 0, 0, 0)
+    (whole,) = active_runs(store)
+    assert whole.info.run_id != died and whole.info.status == "FINISHED"
 
 
 def test_retraining_replaces_and_variations_are_linked(store: Store, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,11 +36,21 @@ METHODS = ("boostresnet", "e2e", "boostresnet-refined")
 DETERMINED_BY_SEED = ("history.csv", "rounds.csv", "model.safetensors", "auxiliary.safetensors")
 
 
+@pytest.fixture(scope="module")
+def _trained_once(experiment, digits, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for method in METHODS:
+            train(experiment, digits, method, 0, folder / "runs")
+    return folder / "runs"
+
+
 @pytest.fixture
-def trained(experiment, digits, tmp_path) -> Path:
-    """All three methods under seed 0; the folder that holds runs/."""
-    for method in METHODS:
-        train(experiment, digits, method, 0, tmp_path / "runs")
+def trained(_trained_once, tmp_path) -> Path:
+    """All three methods under seed 0, to do with as one likes; the folder that holds runs/."""
+    shutil.copytree(_trained_once, tmp_path / "runs")
     return tmp_path
 
 
