@@ -9,6 +9,7 @@ commit of run.json and find none of the stage's code changed since.
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -26,13 +27,14 @@ from replication.config import METHODS, Experiment, Lists, load_budgets, load_ex
 from replication.datasets import PreparedDataset, load_prepared
 from replication.datasets.pairs import data_of_method
 from replication.errors import ReplicationError, ResultsError
-from replication.files import atomic_folder
+from replication.files import atomic_folder, read_csv
 from replication.run_directory import WEIGHTS
 from replication.training.record import COLUMNS
 from replication.training.runs import load_model, load_tensors, read_description, run_folder
 
 _REFINED = "boostresnet-refined"
 _WAIT = 600  # seconds
+_SAME_LOSS = 1e-4  # of one network, measured block by block and as a whole; in practice about 1e-7
 _ONCE_MORE = "the run is in its place; when that is mended: `dvc commit --force"
 _KNOWN_ALIKE = "if its code is known to give the same results, add --other-code"
 
@@ -74,11 +76,13 @@ def adopt(
         _check_code(source, description, stage)
     data = load_prepared(prepared_root / f"{dataset}.safetensors")
     _check_data(source, description, data, method, experiment)
-    _check_files(source, description, method)
+    _check_files(source, description)
     _note_threads(source, description, experiment)
     target = run_folder(budget_root(experiment, data, other[0]) if other else runs_root, dataset, method, seed)
     if other and method == "boostresnet":
         _check_refinement(source, target, run_folder(target.parents[2], dataset, _REFINED, seed))
+    if method == _REFINED:
+        _check_start(source, run_folder(target.parents[2], dataset, "boostresnet", seed))
     if source.resolve() != target.resolve():
         with atomic_folder(target) as temporary:
             for path in source.iterdir():
@@ -173,6 +177,24 @@ def _check_refinement(source: Path, target: Path, refined: Path) -> None:
         raise ResultsError(f"{refined} started from another run than {source}; remove it first, or keep {target}")
 
 
+def _check_start(refined: Path, start: Path) -> None:
+    """A refinement is recorded as one of the BoostResNet run that is here: its first point must be that one's last.
+
+    Nothing is said where that run is not here, or its curves were measured otherwise.
+    """
+    if not (start / "run.json").is_file():
+        return
+    read_run(start, *_identity(start, read_description(start)))
+    settings = [read_description(folder)["config"].get("evaluation") for folder in (start, refined)]
+    if settings[0] != settings[1]:
+        return
+    last, first = read_csv(start / "history.csv")[-1], read_csv(refined / "history.csv")[0]
+    losses = [(last[column], first[column]) for column in last if column.endswith("_loss") and last[column]]
+    alike = all(math.isclose(float(one), float(other), rel_tol=_SAME_LOSS) for one, other in losses)
+    if not alike or last["gradient_updates"] != first["gradient_updates"]:
+        raise ResultsError(f"{refined} started from another run than {start}; first adopt the run that it started from")
+
+
 def _code_of(stage: str) -> list[str]:
     """The files and folders of code that a stage of dvc.yaml depends on."""
     try:
@@ -208,7 +230,7 @@ def _expected_files() -> set[str]:
     return {"run.json", "model.safetensors", "auxiliary.safetensors", *(f"{kind}.csv" for kind in COLUMNS)}
 
 
-def _check_files(source: Path, description: dict[str, Any], method: str) -> None:
+def _check_files(source: Path, description: dict[str, Any]) -> None:
     missing = sorted(name for name in _expected_files() if not (source / name).is_file())
     if missing:
         raise ResultsError(f"{source} lacks {', '.join(missing)}; copy the whole run directory again")

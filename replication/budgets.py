@@ -16,6 +16,7 @@ from replication.analysis.analyse import analyse
 from replication.analysis.evaluate import PUBLISHED
 from replication.config import Experiment, OtherBudget
 from replication.datasets import PreparedDataset
+from replication.files import atomic_folder, remove_leftovers
 from replication.scratch_runs import measured_run, scratch_root
 from replication.training.runs import run_folder
 
@@ -59,8 +60,8 @@ def measure_budgets(
     """Write `results_root`/DATASET/budgets/BUDGET/DATASET/METHOD/seedN for every budget and method asked for, and seed.
 
     Runs and measurements are kept in `scratch`, so that an interrupted call goes on; those of other parameters, data or
-    code are not taken for them. What was published before is replaced when everything is there (under DVC, which
-    removes what a stage shall make anew, it is gone before).
+    code are not taken for them. What was published before is replaced, as a whole, when everything is there (under DVC,
+    which removes what a stage shall make anew, it is gone before).
 
     Args:
         asked: a refinement after the method that it starts from, as `load_budgets` has them.
@@ -73,20 +74,18 @@ def measure_budgets(
         ResultsError: a run in `scratch` is damaged.
     """
     measured = [(one, seed, _measured(experiment, one, data, seed, scratch)) for one in asked for seed in seeds]
-    folder = results_root / data.name / "budgets"
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)  # the stage's output, also where nothing is asked for
-    written = []
-    for one, seed, source in measured:
-        target = run_folder(folder / f"{one.budget:g}", data.name, one.method, seed)
-        _publish(source, target, analysed=one.analysed)
-        written.append(target)
+    folder, written = results_root / data.name / "budgets", []
+    remove_leftovers(folder)
+    with atomic_folder(folder) as temporary:  # the stage's output, also where nothing is asked for
+        for one, seed, source in measured:
+            target = run_folder(temporary / f"{one.budget:g}", data.name, one.method, seed)
+            _publish(source, target, analysed=one.analysed)
+            written.append(folder / target.relative_to(temporary))
     return written
 
 
 def _publish(source: Path, target: Path, *, analysed: bool) -> None:
-    """Copy what was asked for: an analysis may lie in `source` from before."""
+    """Copy the published files, and the analysis only if it was asked for: `source` may have one from before."""
     target.mkdir(parents=True)
     for name in (*PUBLISHED, "metrics.json", *(["analysis.json"] if analysed else [])):
         shutil.copyfile(source / name, target / name)

@@ -33,10 +33,17 @@ def readable_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.filename and error.filename2 is None and not _belongs_to(Path(error.filename), path):
+            raise ReplicationError(f"cannot read {error.filename} ({error.strerror}); make or copy it again") from error
         advice = _ADVICE.get(error.errno or 0)
         if advice is None:
             advice = f"{error.strerror or error}; check the path and its permissions"
         raise ReplicationError(f"cannot write {path}: {advice}") from error
+
+
+def _belongs_to(refused: Path, path: Path) -> bool:
+    """Whether a refused file stands beside `path`, below it, or is a folder on the way to it: not a source to copy."""
+    return path.parent in refused.parents or refused.parent in path.parents
 
 
 @contextlib.contextmanager
@@ -68,17 +75,32 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(0o777 & ~_umask())
-            for file in temporary.iterdir():
-                _settle(file)
-            if path.exists():  # moved aside whole: a kill while it is being removed must not leave half of it
-                retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-                path.replace(retired / path.name)
-                temporary.replace(path)
-                shutil.rmtree(retired, ignore_errors=True)
-            else:
-                temporary.replace(path)
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _settle(file)
+            _put_in_place(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(new: Path, path: Path) -> None:
+    """Rename a folder onto another, which is moved aside whole: a kill while it is being removed must not leave half of
+    it, and where the renaming fails it comes back.
+    """
+    if not path.exists():
+        new.replace(path)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        path.replace(retired / path.name)
+        new.replace(path)
+    except BaseException:  # a signal as well
+        if not path.exists():
+            (retired / path.name).replace(path)
+        raise
+    finally:
+        if path.exists():
+            shutil.rmtree(retired, ignore_errors=True)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -36,12 +36,14 @@ def kept_run(published: Path, scratch: Path) -> Path | None:
     """The run directory that BUDGET/DATASET/METHOD/seedN was published from, if it lies under one of the hashes that
     `scratch`/BUDGET has; those of other parameters or other trainings have another run.json.
     """
-    root, description = published.parents[2], published / "run.json"
+    root = published.parents[2]
     candidates = sorted((scratch / root.name).glob(f"*/{published.relative_to(root)}"))
-    return next((run for run in candidates if _same_bytes(run / "run.json", description)), None)
+    return next((run for run in candidates if is_published_from(published, run)), None)
 
 
-def _same_bytes(first: Path, second: Path) -> bool:
+def is_published_from(published: Path, run: Path) -> bool:
+    """Whether the published folder is of the training that left this run directory: their run.json are the same."""
+    first, second = published / "run.json", run / "run.json"
     return first.is_file() and second.is_file() and first.read_bytes() == second.read_bytes()
 
 

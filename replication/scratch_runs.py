@@ -50,7 +50,7 @@ def measured_run(
     """
     root = scratch_run(experiment, data, method, seed, scratch)
     run = run_folder(root, data.name, method, seed)
-    by = run_key({"run": sha256(run / "run.json"), "config": experiment.as_dict(), "code": _measuring_code()})
+    by = run_key({"run": sha256(run / "run.json"), "config": experiment.as_dict(), "code": _MEASURING_CODE})
     measured = root / "measured" / by
     folder = run_folder(measured, data.name, method, seed)
     # Both write these files last.
@@ -81,6 +81,10 @@ def _measuring_code() -> str:
     package = Path(__file__).resolve().parent
     files = [*sorted((package / "analysis").glob("*.py")), package / "rounding.py"]
     return hashlib.sha256(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)).hexdigest()
+
+
+# Of the code as it was imported: hours later, when a training has ended, the files may have been edited.
+_MEASURING_CODE = _measuring_code()
 
 
 def scratch_run(experiment: Experiment, data: PreparedDataset, method: str, seed: int, scratch: Path) -> Path:

@@ -40,7 +40,11 @@ def problems(text: str) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     path = Path(arguments[0] if arguments else "requirements.lock")
-    found = problems(path.read_text(encoding="utf-8"))
+    try:
+        found = problems(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"error: cannot read {path} ({error}); give the path of a lock file", file=sys.stderr)
+        return 1
     for problem in found:
         print(f"error: {path}: {problem}", file=sys.stderr)
     if not found:

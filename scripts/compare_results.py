@@ -98,7 +98,12 @@ def main(arguments: list[str]) -> int:
         print("usage: python scripts/compare_results.py [EXPECTED/results/DATASET] results/DATASET", file=sys.stderr)
         return 2
     *expected, actual = map(Path, arguments)
-    differences, manner = compare(expected[0], actual) if expected else compare_with_commit(actual)
+    try:
+        differences, manner = compare(expected[0], actual) if expected else compare_with_commit(actual)
+    except (OSError, ValueError, KeyError) as error:
+        what = f"has no {error}" if isinstance(error, KeyError) else error
+        print(f"error: results cannot be compared ({what}); publish the runs again by `dvc repro`", file=sys.stderr)
+        return 1
     for difference in differences:
         print(f"error: {difference}", file=sys.stderr)
     if not differences:

@@ -23,7 +23,7 @@ from replication.config import DATASETS  # noqa: E402
 from replication.errors import ReplicationError, ResultsError  # noqa: E402
 from replication.files import atomic_folder  # noqa: E402
 from replication.report.fields import read_object  # noqa: E402
-from replication.run_directory import WEIGHTS, copy_model, kept_run  # noqa: E402
+from replication.run_directory import WEIGHTS, copy_model, is_published_from, kept_run  # noqa: E402
 from replication.training.runs import model_kind, read_description, run_folder  # noqa: E402
 
 MOST_BYTES = 5_000_000
@@ -56,15 +56,20 @@ def publish(dataset: str, results: Path, runs: Callable[[Path], Path], weights: 
         if not (source / "run.json").is_file():
             print(f"{source} is not here: what weights/ has of {method}, if anything, stays")
             continue
+        if not is_published_from(published, source):
+            print(f"{source} is another training than {published}: evaluate it first; what weights/ has stays")
+            continue
         if model_kind(read_description(source)) == "scores":
             continue
         size = (source / WEIGHTS).stat().st_size
         if size > MOST_BYTES:
             print(f"{source}: {size:,} bytes, left where it is")
             continue
-        shutil.rmtree(weights / dataset / method, ignore_errors=True)
         with atomic_folder(target) as temporary:
             copy_model(source, temporary)
+        for other in target.parent.iterdir():
+            if other != target and other.is_dir():
+                shutil.rmtree(other)
         print(f"{target}: {size:,} bytes")
 
 

@@ -46,10 +46,9 @@ def main() -> int:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is no whole number from 0 on")
+    return int(text)
 
 
 def _run(count: int, torture: Callable[[int], Tally]) -> Tally | None:

@@ -21,6 +21,7 @@ from replication.budgets import measure_budgets, measure_one
 from replication.config import load_budgets, load_experiment
 from replication.datasets.prepared import save_prepared
 from replication.errors import ReplicationError, ResultsError
+from replication.files import read_csv, write_csv
 from replication.training.train import train
 from tests.tampering import renew_digests
 
@@ -102,6 +103,24 @@ def test_a_refinement_is_recorded_by_its_own_stage(workspace, digits, trained):
     target, stage = adopt(folder, Path("params.yaml"))
     assert target == Path("runs/digits/boostresnet-refined/seed0")
     assert stage == "refine@digits-boostresnet-refined-0"
+    adopt(folder, Path("params.yaml"))  # beside no BoostResNet run; and beside its own:
+    shutil.copytree(trained, "runs/digits/boostresnet/seed0")
+    adopt(folder, Path("params.yaml"))
+
+
+def test_a_refinement_of_another_run_than_the_one_that_is_here_is_refused(workspace, digits, trained):
+    folder = train(load_experiment("digits"), digits, "boostresnet-refined", 0, trained.parents[2])
+    start = Path("runs/digits/boostresnet/seed0")
+    shutil.copytree(trained, start)
+    rows = read_csv(start / "history.csv")
+    rows[-1]["validation_loss"] = str(1.001 * float(rows[-1]["validation_loss"]))
+    write_csv(start / "history.csv", tuple(rows[0]), rows)
+    with pytest.raises(ResultsError, match=r"seed0/history\.csv is not what training wrote"):
+        adopt(folder, Path("params.yaml"), other_code=True)
+    renew_digests(start)
+    with pytest.raises(ResultsError, match="boostresnet-refined/seed0 started from another run than runs/digits"):
+        adopt(folder, Path("params.yaml"), other_code=True)
+    assert not Path("runs/digits/boostresnet-refined").exists()
 
 
 def test_other_machine_settings_are_no_reason_to_refuse(elsewhere, capsys):

@@ -154,7 +154,7 @@ def test_what_was_measured_is_not_measured_again_unless_the_run_is_another(exper
     write_json(run / "run.json", description | {"wall_seconds": 1.0})
     measure_budgets(experiment, boostresnet(0.5), digits, (0, 1))
     assert calls == [0, 1, 0] and read_json(folder("0.5", 0) / "run.json")["wall_seconds"] == 1.0
-    monkeypatch.setattr("replication.scratch_runs._measuring_code", lambda: "other code")
+    monkeypatch.setattr("replication.scratch_runs._MEASURING_CODE", "other code")
     measure_budgets(experiment, boostresnet(0.5), digits, (0, 1))
     assert calls == [0, 1, 0, 0, 1]
 

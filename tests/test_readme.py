@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from replication.report.budgets import differences, load_budgets
-from replication.report.comparisons import behind, equal_operations_points, equal_updates_points
+from replication.report.comparisons import equal_operations_points, equal_updates_points, paired_accuracies
 from replication.report.costs import load_cost
 from replication.report.results import load_results
 
@@ -185,12 +185,12 @@ def runs_in_prose() -> dict[str, list[float]]:
     at_updates = [
         100 * (theirs - ours)
         for found in results.values()
-        for ours, theirs in behind(found, equal_updates_points(found))
+        for ours, theirs in paired_accuracies(found, equal_updates_points(found))
     ]
     assert len(at_updates) == 6
     cifar10, mnist = at_updates[:3], at_updates[3:]
     points = equal_operations_points(results["cifar10"], load_cost("cifar10", ROOT / "results"))
-    at_operations = [100 * (theirs - ours) for ours, theirs in behind(results["cifar10"], points)]
+    at_operations = [100 * (theirs - ours) for ours, theirs in paired_accuracies(results["cifar10"], points)]
     steps = [
         fmean(analysis(dataset, seed, "gradient-boosting")["alignment"]["mean"] for seed in range(3))
         for dataset in ("digits", "mnist", "cifar10")
@@ -226,9 +226,11 @@ def runs_in_prose() -> dict[str, list[float]]:
     longer_on_mnist = 100 * fmean(run.metrics.test_accuracy for run in mnist_longest.runs)
     found = load_results("cifar10", ROOT / "results")
     refined_at = equal_operations_points(found, cost, refined=True)
-    refined_gap = [theirs - ours for ours, theirs in behind(found, refined_at, "validation", "boostresnet-refined")]
+    refined_gap = [
+        theirs - ours for ours, theirs in paired_accuracies(found, refined_at, "validation", "boostresnet-refined")
+    ]
     on_digits = load_results("digits", ROOT / "results")
-    digits_gap = [theirs - ours for ours, theirs in behind(on_digits, equal_updates_points(on_digits))]
+    digits_gap = [theirs - ours for ours, theirs in paired_accuracies(on_digits, equal_updates_points(on_digits))]
     refined_longer = longest.results.of("boostresnet-refined")
     before = [longest.results.seed("boostresnet", run.seed) for run in refined_longer]
     exact = [run.metrics.exact_test_accuracy for run in refined_longer]
@@ -475,6 +477,10 @@ def test_results_are_compared_with_the_last_commit(tmp_path: Path, monkeypatch, 
     (actual / "e2e/seed0/metrics.json").write_text('{"test_accuracy": 0.8}')
     assert compare_results.main(["results/digits"]) == 1
     assert compare_results.main([]) == 2
+    Path("results/digits/e2e/seed0/metrics.json").write_text("{")
+    capsys.readouterr()
+    assert compare_results.main(["results/digits"]) == 1
+    assert capsys.readouterr().err.startswith("error: results cannot be compared (")
 
 
 @pytest.mark.parametrize("name", [key for section in HERE.values() for key in section])

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -185,6 +186,48 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path, monkeypatch):
     with files.atomic_folder(target) as temporary:
         (temporary / "file").write_text("newest")
     assert (target / "file").read_text() == "newest"
+
+
+def test_a_folder_may_have_folders(tmp_path):
+    with files.atomic_folder(tmp_path / "budgets") as temporary:
+        (temporary / "nested").mkdir()
+        (temporary / "nested/file").write_text("new")
+    assert (tmp_path / "budgets/nested/file").read_text() == "new"
+
+
+def test_what_cannot_be_read_is_not_called_unwritable(tmp_path):
+    source, target = tmp_path / "runs/history.csv", tmp_path / "results/history.csv"
+    with (
+        pytest.raises(ReplicationError, match=rf"cannot read {source} \(No such file or directory\)"),
+        files.atomic_path(target) as temporary,
+    ):
+        shutil.copyfile(source, temporary)
+    (tmp_path / "results/a").mkdir(parents=True)
+    (tmp_path / "results/a/file").touch()
+    for path in (tmp_path / "results/a/file/x.csv", tmp_path / "results/a/file/deep/x.csv"):
+        with pytest.raises(ReplicationError, match=f"cannot write {path}"), files.atomic_path(path):
+            pass
+
+
+@pytest.mark.parametrize("ends", [OSError, KeyboardInterrupt])
+def test_between_two_renamings_nothing_is_lost(tmp_path, monkeypatch, ends):
+    target, rename = tmp_path / "seed0", Path.replace
+    target.mkdir()
+    (target / "file").write_text("old")
+
+    def refuses_the_new(path, other):
+        if other == target and path.name != target.name:
+            raise ends(5, "no")
+        return rename(path, other)
+
+    def write_anew():
+        with files.atomic_folder(target) as temporary:
+            (temporary / "file").write_text("new")
+
+    monkeypatch.setattr(Path, "replace", refuses_the_new)
+    with pytest.raises((ReplicationError, KeyboardInterrupt)):
+        write_anew()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["seed0"] and (target / "file").read_text() == "old"
 
 
 # Memory, permission, clock ---------------------------------------------------------------------------

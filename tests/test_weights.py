@@ -12,7 +12,7 @@ import torch
 from replication.analysis.evaluate import evaluate
 from replication.budgets import measure_budgets
 from replication.config import OtherBudget
-from replication.files import write_json
+from replication.files import read_json, write_json
 from replication.training.runs import load_model, read_description
 from replication.training.train import train
 from scripts.publish_weights import MOST_BYTES, best_seed, main, publish_budgets
@@ -81,6 +81,13 @@ def test_the_command_works_from_anywhere_and_says_in_one_line_what_is_wrong(
     assert told("digits") == (0, "")
     weights = tmp_path / "weights/digits/boostresnet/seed0/model.safetensors"
     assert weights.read_bytes() == (source / weights.name).read_bytes()
+    published = weights.read_bytes()
+    train(experiment, digits, "boostresnet", 0, runs)  # under another time, and not evaluated
+    write_json(source / "run.json", read_json(source / "run.json") | {"started": "later"})
+    monkeypatch.setattr("sys.argv", ["publish_weights.py", "digits"])
+    assert main() == 0 and "is another training than" in capsys.readouterr().out
+    assert weights.read_bytes() == published
+    evaluate(experiment, digits, "boostresnet", 0, runs, results)
     (source / weights.name).write_bytes(b"cut")
     code, error = told("digits")
     assert code == 1 and "model.safetensors" in error and len(error.splitlines()) == 1

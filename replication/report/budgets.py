@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from replication.report.ablations import difference_text
-from replication.report.comparisons import behind, equal_operations_points, joined, operations
+from replication.report.comparisons import equal_operations_points, joined, operations, paired_accuracies
 from replication.report.costs import Cost
 from replication.report.formats import Estimate, counts, latex_escape, latex_note, percent, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
@@ -107,7 +107,7 @@ def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test") -> l
     curves; for the seeds whose end-to-end run was evaluated before and after.
     """
     points = equal_operations_points(budgeted.compared, cost)
-    return [ours - theirs for ours, theirs in behind(budgeted.compared, points, split)]
+    return [ours - theirs for ours, theirs in paired_accuracies(budgeted.compared, points, split)]
 
 
 def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:

@@ -67,7 +67,7 @@ def _images(run: Run) -> tuple[object, ...]:
     return (info.content_hash, *(size if samples is None else min(samples, size) for samples, size in asked))
 
 
-def behind(
+def paired_accuracies(
     results: DatasetResults,
     pairs: list[tuple[Run, HistoryPoint]],
     split: str = "test",

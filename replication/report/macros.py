@@ -12,11 +12,11 @@ from replication.report.ablations import Ablated, ablation_numbers, difference_t
 from replication.report.analyses import Analysis
 from replication.report.budgets import Budgeted
 from replication.report.comparisons import (
-    behind,
     compared_at,
     differences_at_end,
     equal_operations_points,
     equal_updates_points,
+    paired_accuracies,
 )
 from replication.report.costs import Cost
 from replication.report.depth import DepthRun
@@ -156,8 +156,8 @@ def _setting(results: DatasetResults, table: ResultsTable) -> Numbers:
 def _gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
     """Differences in test accuracy, in points, paired by seed."""
     on_curves = {
-        "equal_updates": behind(results, equal_updates_points(results)),
-        "equal_operations": behind(results, equal_operations_points(results, cost)),
+        "equal_updates": paired_accuracies(results, equal_updates_points(results)),
+        "equal_operations": paired_accuracies(results, equal_operations_points(results, cost)),
     }
     at_the_end = {}
     for method in ("boostresnet", "boostresnet-refined"):
@@ -184,7 +184,7 @@ def _refined_gaps(results: DatasetResults, cost: Cost | None) -> Numbers:
         return texts
     points = equal_operations_points(results, cost, refined=True)
     for split in ("test", "validation"):
-        found = [ours - theirs for ours, theirs in behind(results, points, split, "boostresnet-refined")]
+        found = [ours - theirs for ours, theirs in paired_accuracies(results, points, split, "boostresnet-refined")]
         if found:
             texts["gap/refined_operations/after"] = counts([point.gradient_updates for _, point in points], "")
             texts[f"gap/refined_operations/{split}"] = difference_text(found, "\N{NO-BREAK SPACE}points")

@@ -83,7 +83,7 @@ class DatasetResults:
         return budgets_of(self.all)
 
     def incomparable(self, *methods: str) -> str:
-        """Why runs of these methods are not to be held against each other: lengths or data; empty where they may be."""
+        """The reason why these methods' runs cannot be compared (other budgets or data); empty if they can."""
         runs = [run for method in methods for run in self.of(method)]
         for what, values in (
             ("budgets", {f"{run.metrics.budget:g}" for run in runs}),

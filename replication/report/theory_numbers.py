@@ -9,7 +9,7 @@ from statistics import fmean
 from replication.report.ablations import difference_text
 from replication.report.budgets import Budgeted, differences, updates_worth
 from replication.report.claims import student_interval
-from replication.report.comparisons import behind, differences_at_end, equal_updates_points
+from replication.report.comparisons import differences_at_end, equal_updates_points, paired_accuracies
 from replication.report.costs import Cost
 from replication.report.formats import Estimate, counts, fixed, points_text, quantity, significant
 from replication.report.labels import STOCK_LIBRARY
@@ -134,7 +134,7 @@ def _other_methods(results: DatasetResults) -> dict[str, str]:
     at_equal_updates = equal_updates_points(results)
     for split in ("test", "validation"):
         refined = differences_at_end(results, "boostresnet-refined", "e2e", f"{split}_accuracy", equal_updates=True)
-        early = [ours - theirs for ours, theirs in behind(results, at_equal_updates, split)]
+        early = [ours - theirs for ours, theirs in paired_accuracies(results, at_equal_updates, split)]
         texts |= {f"gap/refined/{split}": difference_text(refined, _POINTS)} if refined else {}
         texts |= {f"gap/equal_updates/{split}": difference_text(early, _POINTS)} if early else {}
     return texts

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 
 from replication.errors import ReplicationError, ResultsError
-from replication.run_directory import kept_run
+from replication.run_directory import is_published_from, kept_run
 from replication.tracking import records
 from replication.tracking.location import tracking_uri
 from replication.tracking.store import Store, installed, readable_errors
@@ -79,7 +79,11 @@ def log_runs(
     store = _open_store()
     counts = {field.name: 0 for field in attrs.fields(ImportCounts)}
     found = {path for dataset in datasets for path in runs_root.glob(f"{dataset}/*/seed*") if path.is_dir()}
-    runs = [(path, results_root / path.relative_to(runs_root), "") for path in sorted(found)]
+    runs: list[tuple[Path, Path | None, str]] = []
+    for path in sorted(found):
+        published = results_root / path.relative_to(runs_root)
+        # A run that was trained anew and not yet evaluated must not get the numbers of the one before.
+        runs.append((path, published if is_published_from(published, path) else None, ""))
     runs += [run for dataset in datasets for run in _under_other_budgets(dataset, results_root, scratch)]
     for run_dir, results_dir, other_budget in runs:
         try:

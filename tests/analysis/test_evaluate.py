@@ -21,16 +21,16 @@ def test_rounding_noise_is_no_positive_covariance():
 
 
 def test_rounds_in_sum_by_hand():
-    rounds = ((0.3, 0.3, 2.0), (0.1, -0.2, 3.0), (0.4, 0.0, 1.5))
+    rounds = ((0.3, 0.3, 2.0), (0.1, -0.2, 3.0), (0.4, 0.1, 1.5), (0.2, 0.0, 2.5))
     rows = [{"edge": str(e), "gamma": str(g), "bound": str(b), "covariance": "-0.1"} for e, g, b in rounds]
     assert _boosting_metrics(rows) == {
-        "final_edge": 0.4,
-        "bound": 1.5,
-        "positive_gamma_blocks": 1,
-        "nonpositive_covariance_blocks": 3,
-        "rounds": 3,
+        "final_edge": 0.2,
+        "bound": 2.5,
+        "positive_gamma_blocks": 2,
+        "nonpositive_covariance_blocks": 4,
+        "rounds": 4,
     }
-    assert _ensemble_metrics(rows) == {"bound": 1.5, "smallest_edge": 0.1, "rounds": 3}
+    assert _ensemble_metrics(rows) == {"bound": 2.5, "smallest_edge": 0.1, "rounds": 4}
 
 
 @pytest.mark.parametrize(

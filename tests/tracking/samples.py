@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,12 @@ def write_run(folder: Path, started: str = "2026-01-01T00:00:00+00:00", **change
     return run_dir
 
 
-def write_metrics(results: Path, accuracy: float = 0.9) -> Path:
+def write_metrics(results: Path, accuracy: float = 0.9, run: Path | None = None) -> Path:
+    """What is published of a run of BoostResNet, its run.json among it if the run directory is given."""
     folder = results / "digits" / "boostresnet" / "seed0"
+    if run is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run / "run.json", folder / "run.json")
     write_json(folder / "metrics.json", {"test_accuracy": accuracy, "gradient_updates": 300, "method": "boostresnet"})
     return folder
 

@@ -135,7 +135,8 @@ def test_a_run_under_another_budget_stands_beside_the_experiments_own(store: Sto
 
 def test_analyses_follow_once(store: Store, tmp_path: Path) -> None:
     runs, results = tmp_path / "runs", tmp_path / "results"
-    run_id = tracking.log_run(write_run(runs), write_metrics(results))
+    run_dir = write_run(runs)
+    run_id = tracking.log_run(run_dir, write_metrics(results, run=run_dir))
     folder = results / "digits/boostresnet/seed0"
     analysis = {"method": "boostresnet", "theory": None, "lesions": {"error": 0.25, "module": "stem", "by": [1.0]}}
     write_json(folder / "analysis.json", analysis)
@@ -156,14 +157,14 @@ def test_analyses_follow_once(store: Store, tmp_path: Path) -> None:
 
 def test_second_import_changes_nothing(store: Store, tmp_path: Path) -> None:
     runs, results = tmp_path / "runs", tmp_path / "results"
-    write_run(runs)
+    run_dir = write_run(runs)
     write_run(runs, method="e2e")
     write_run(runs, method="boostresnet-refined").joinpath("model.safetensors").unlink()
     assert tracking.log_runs(runs, results) == tracking.ImportCounts(2, 0, 0, 1)
     before = snapshot(store)
     assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 0, 2, 1)
     assert snapshot(store) == before
-    write_metrics(results)
+    write_metrics(results, run=run_dir)
     assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 1, 1, 1)
     assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 0, 2, 1)
 
@@ -176,6 +177,19 @@ def test_an_import_that_died_at_its_end_is_made_again(store: Store, tmp_path: Pa
     assert tracking.log_runs(runs, results) == tracking.ImportCounts(1, 0, 0, 0)
     (whole,) = active_runs(store)
     assert whole.info.run_id != died and whole.info.status == "FINISHED"
+
+
+def test_a_run_that_was_not_evaluated_yet_has_no_numbers_of_the_one_before(store: Store, tmp_path: Path) -> None:
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    write_metrics(results, run=write_run(runs))
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(1, 0, 0, 0)
+    again = write_run(runs, learning_rate=0.5)
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(1, 0, 0, 0)
+    (anew,) = (run for run in active_runs(store) if run.data.params["optimizer.learning_rate"] == "0.5")
+    assert "final/test_accuracy" not in anew.data.metrics
+    write_metrics(results, accuracy=0.3, run=again)
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 1, 0, 0)
+    assert store.client.get_run(anew.info.run_id).data.metrics["final/test_accuracy"] == 0.3
 
 
 def test_retraining_replaces_and_variations_are_linked(store: Store, tmp_path: Path) -> None:
