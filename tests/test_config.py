@@ -275,6 +275,13 @@ def test_other_budgets_ascend_and_leave_out_the_experiments_own(tmp_path):
     assert all(bool(load_budgets(name, PARAMS)) is (name != "svhn") for name in DOCUMENT["datasets"])
 
 
+def test_end_to_end_may_be_alone_under_a_budget(tmp_path):
+    document = changed("budgets", {"digits": {"e2e": [0.5, 0.25], "boostresnet": [0.25], "analysed": [0.5]}})
+    assert load_budgets("digits", write(tmp_path, document)) == (
+        OtherBudget(0.25, "boostresnet"), OtherBudget(0.25, "e2e"), OtherBudget(0.5, "e2e", analysed=True),
+    )  # fmt: skip
+
+
 def test_a_refinement_under_another_budget_comes_after_what_it_starts_from(tmp_path):
     document = changed("budgets", {"digits": {"boostresnet-refined": [1, 0.5], "boostresnet": [0.5, 1]}})
     found = [(one.budget, one.method) for one in load_budgets("digits", write(tmp_path, document))]
@@ -301,6 +308,7 @@ def test_a_refinement_under_another_budget_comes_after_what_it_starts_from(tmp_p
         ({"digits": {"e2e": [True]}}, r"budgets\.digits\.e2e: True is no budget"),
         ({"digits": {"e2e": ["0.5"]}}, r"budgets\.digits\.e2e: '0\.5' is no budget"),
         ({"mnist": {"analysed": [0.5]}}, r"analysed at 0\.5 has no BoostResNet"),
+        ({"mnist": {"adaboost-mm": [0.5], "e2e": [0.5]}}, r"adaboost-mm at 0\.5 has no BoostResNet"),
         ({"digits": {"e2e": [101]}}, r"budgets\.digits\.e2e: 101 is no budget"),
         (
             {"mnist": {"boostresnet-refined": [0.5, 0.25], "boostresnet": [0.25]}},

@@ -92,7 +92,8 @@ def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[OtherB
 
     Raises:
         ConfigError: as in `load_experiment`, or a list holds what is no budget, or one twice, or one that
-            BoostResNet is not to have.
+            BoostResNet is not to have. End-to-end training may be alone under a budget: it is what others are held
+            against.
     """
     own = load_experiment(dataset, path).budget
     sections = _mapping(_read(path)["budgets"], f"{path}: budgets")
@@ -101,7 +102,8 @@ def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[OtherB
             raise ConfigError(f"{path}: unknown dataset {_shown(f'budgets.{name}')}; known are {', '.join(DATASETS)}")
         _check_budgets(_mapping(section, f"{path}: budgets.{name}"), f"{path}: budgets.{name}")
     asked = sections.get(dataset, {})
-    others = {f"{budget:g}": float(budget) for budget in asked.get("boostresnet", ()) if f"{budget:g}" != f"{own:g}"}
+    budgets = [budget for method, listed in asked.items() if method != _ANALYSED for budget in listed]
+    others = {f"{budget:g}": float(budget) for budget in budgets if f"{budget:g}" != f"{own:g}"}
     return tuple(
         OtherBudget(others[name], method, name in _named(asked.get(_ANALYSED, ())))
         for name in sorted(others, key=lambda name: others[name])
@@ -131,8 +133,10 @@ def _check_budgets(section: Mapping[str, Any], where: str) -> None:
         names[method] = _named(budgets)
         if len(names[method]) != len(budgets):
             raise ConfigError(wrong)
+    boosted, alone = names.get("boostresnet", set()), names.get("e2e", set())
     for method, budgets in names.items():
-        for budget in sorted(budgets - names.get("boostresnet", set())):
+        known = budgets if method == "e2e" else boosted | alone if method == _ANALYSED else boosted
+        for budget in sorted(budgets - known):
             raise ConfigError(
                 f"{where}: {method} at {budget} has no BoostResNet to start from or be held against; add "
                 f"{budget} to {where}.boostresnet"

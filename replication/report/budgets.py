@@ -24,7 +24,7 @@ HEADINGS = (
 
 @attrs.frozen
 class Budgeted:
-    """What was run under one budget, BoostResNet at least.
+    """What was run under one budget, BoostResNet or end to end at least.
 
     Attributes:
         own: whether these are the runs of the other tables.
@@ -40,7 +40,7 @@ class Budgeted:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """BoostResNet's runs, sorted by seed."""
+        """BoostResNet's runs, sorted by seed; none where end to end is alone."""
         return self.results.of("boostresnet")
 
 
@@ -55,8 +55,8 @@ def load_budgets(results: DatasetResults, results_root: Path = Path("results")) 
     again = f"python -m replication budgets {dataset}"
     by_budget: dict[float, DatasetResults] = {}
     for found in load_other_budgets(dataset, results_root).values():
-        if boosted := found.of("boostresnet"):
-            by_budget[boosted[0].metrics.budget] = found
+        if first := (*found.of("boostresnet"), *found.of("e2e")):
+            by_budget[first[0].metrics.budget] = found
     if boosted := results.of("boostresnet"):
         by_budget[boosted[0].metrics.budget] = results
     if len(by_budget) < 2:
@@ -86,6 +86,12 @@ def _with_curves(own: DatasetResults, by_budget: dict[float, DatasetResults]) ->
             Budgeted(budget, found is own, DatasetResults(found.dataset, runs), DatasetResults(found.dataset, compared))
         )
     return tuple(budgets)
+
+
+def with_boostresnet(budgets: Sequence[Budgeted]) -> tuple[Budgeted, ...]:
+    """Those under which BoostResNet was run; none where those are not two."""
+    boosted = tuple(budgeted for budgeted in budgets if budgeted.runs)
+    return boosted if len(boosted) > 1 else ()
 
 
 def tables_of_others(budgets: Sequence[Budgeted], cost: Cost | None) -> list[ResultsTable]:

@@ -11,7 +11,7 @@ from replication.errors import ResultsError
 from replication.files import atomic_path
 from replication.report.ablations import latex_ablations, load_ablations
 from replication.report.analyses import load_analyses
-from replication.report.budgets import latex_budgets, load_budgets, tables_of_others
+from replication.report.budgets import latex_budgets, load_budgets, tables_of_others, with_boostresnet
 from replication.report.costs import TARGETS_OF, load_cost
 from replication.report.depth import load_depth
 from replication.report.figures import FIGURES, draw_figures
@@ -61,14 +61,14 @@ def build_report(
         texts["cost.tex"] = latex_targets(cost)
     if ablations:
         texts["ablations.tex"] = latex_ablations(ablations)
-    if budgets:
-        texts["budgets.tex"] = latex_budgets(budgets, cost)
+    if boosted := with_boostresnet(budgets):
+        texts["budgets.tex"] = latex_budgets(boosted, cost)
     written = []
     for name, text in texts.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
         written.append(folder / name)
-    written += draw_figures(results, analyses, cost, depth, budgets, folder)
+    written += draw_figures(results, analyses, cost, depth, boosted, folder)
     # A figure of results that are no longer there must not slip into the article.
     for name in (*_OPTIONAL, *(f"{figure}.{suffix}" for figure in FIGURES for suffix in ("pdf", "png"))):
         if folder / name not in written:

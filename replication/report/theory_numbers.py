@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from replication.report.ablations import difference_text
-from replication.report.budgets import Budgeted, differences, updates_worth
+from replication.report.budgets import Budgeted, differences, updates_worth, with_boostresnet
 from replication.report.claims import student_interval
 from replication.report.comparisons import differences_at_end, equal_updates_points, paired_accuracies
 from replication.report.costs import Cost
@@ -83,9 +83,12 @@ def _falls(runs: Sequence[Run], *, positive: bool) -> str:
 
 def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, str]:
     """`budgets/first/…` and `budgets/last/…`: the shortest blocks and the longest; `budgets/compared/…`: the longest
-    whose number of operations end to end was evaluated at, if those are longer than the experiment's own.
+    whose number of operations end to end was evaluated at, if those are longer than the experiment's own;
+    `budgets/alone/…`: end to end where it is alone under its budget.
     """
     values: dict[str, str] = {}
+    others, every = [budgeted.results for budgeted in budgets if not budgeted.own], budgets
+    budgets = with_boostresnet(budgets)
     for name, budgeted in zip(("first", "last"), (*budgets[:1], *budgets[-1:]), strict=False):
         runs = budgeted.runs
         theory = {name: text for name, text in theory_numbers(runs).items() if name in _THEORY_OF_BUDGETS}
@@ -98,8 +101,9 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
         values |= {f"budgets/{name}/{key}": text for key, text in texts.items()}
     if not budgets:
         return values
-    values["budgets/methods"] = _methods_text([budgeted.results for budgeted in budgets if not budgeted.own])
+    values["budgets/methods"] = _methods_text(others)
     values |= {f"budgets/last/{name}": text for name, text in _other_methods(budgets[-1].results).items()}
+    values |= _end_to_end_alone([one.results for one in every if not one.runs], budgets[-1].results)
     compared = [budgeted for budgeted in budgets if differences(budgeted, cost)]
     own = [budgeted.budget for budgeted in budgets if budgeted.own]
     if own and compared and compared[-1].budget > own[0]:
@@ -138,6 +142,27 @@ def _other_methods(results: DatasetResults) -> dict[str, str]:
         texts |= {f"gap/refined/{split}": difference_text(refined, _POINTS)} if refined else {}
         texts |= {f"gap/equal_updates/{split}": difference_text(early, _POINTS)} if early else {}
     return texts
+
+
+def _end_to_end_alone(others: Sequence[DatasetResults], longest: DatasetResults) -> dict[str, str]:
+    """End to end under the greatest budget where it is alone, and what the longest blocks have on it at both ends."""
+    if not others:
+        return {}
+    runs, boosted = others[-1].of("e2e"), longest.of("boostresnet")
+    texts = {
+        "budget": f"{runs[0].metrics.budget:g}",
+        "gradient_updates": counts([run.metrics.gradient_updates for run in runs], ""),
+        "seeds": quantity(len(runs), "seed"),
+        "train": points_text(Estimate.of([run.metrics.train_accuracy for run in runs])) or "",
+        "test": points_text(Estimate.of([run.metrics.test_accuracy for run in runs])) or "",
+        "against": counts([run.metrics.gradient_updates for run in boosted], ""),
+    }
+    for split in ("test", "validation"):
+        ends = {run.seed: getattr(run.metrics, f"{split}_accuracy") for run in runs}
+        pairs = [(getattr(run.metrics, f"{split}_accuracy"), ends.get(run.seed)) for run in boosted]
+        gaps = [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
+        texts |= {f"gap/{split}": difference_text(gaps, _POINTS)} if gaps else {}
+    return {f"budgets/alone/{name}": text for name, text in texts.items()}
 
 
 def lead_text(differences: Sequence[float]) -> str:

@@ -21,6 +21,7 @@ from replication.report.budgets import (
     markdown_budgets,
     tables_of_others,
     updates_worth,
+    with_boostresnet,
 )
 from replication.report.claims import write_claims
 from replication.report.costs import load_cost
@@ -168,6 +169,34 @@ def test_other_methods_under_another_budget(planted: Path) -> None:
         for name, ours, theirs in (("refined", refined, whole), ("equal_updates", boosted, early)):
             gaps = [one - other for one, other in zip(ours, theirs, strict=True)]
             assert numbers[f"budgets/last/gap/{name}/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
+
+
+def test_end_to_end_may_be_alone_under_a_budget(planted: Path) -> None:
+    before, cost = load(planted), load_cost("digits", planted)
+    plant_other_methods(planted)  # end to end at 0.04
+    for seed in range(3):
+        shutil.rmtree(planted / f"digits/budgets/0.04/digits/boostresnet/seed{seed}")
+        shutil.rmtree(planted / f"digits/budgets/0.04/digits/boostresnet-refined/seed{seed}")
+    budgets = load(planted)
+    assert [len(budgeted.runs) for budgeted in budgets] == [3, 3, 0]
+    boosted = with_boostresnet(budgets)
+    assert [budgeted.budget for budgeted in boosted] == [0.01, 0.02]
+    assert boosted[0].compared.of("e2e")[0].metrics.gradient_updates == 5600, "others are held against it"
+    assert [row.key for row in tables_of_others(budgets, cost)[1].rows] == ["e2e"]
+    numbers, without = budget_numbers(budgets, cost), budget_numbers(before[:2], cost)
+    alone = {name: text for name, text in numbers.items() if name.startswith("budgets/alone/")}
+    assert alone | without | {"budgets/methods": "BoostResNet and end-to-end networks were"} == numbers
+    assert (alone["budgets/alone/budget"], alone["budgets/alone/gradient_updates"]) == ("0.04", "5,600")
+    assert (alone["budgets/alone/against"], alone["budgets/alone/seeds"]) == ("1,400", "3 seeds")
+    for split in ("test", "validation"):
+        ours, theirs = (
+            [getattr(run.metrics, f"{split}_accuracy") for run in runs]
+            for runs in (boosted[-1].runs, budgets[2].results.of("e2e"))
+        )
+        gaps = [one - other for one, other in zip(ours, theirs, strict=True)]
+        assert alone[f"budgets/alone/gap/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
+    assert with_boostresnet(budgets[1:]) == (), "one budget is nothing to compare"
+    assert not [name for name in budget_numbers(budgets[1:], cost) if name.startswith("budgets/")]
 
 
 def test_runs_of_another_budget_are_judged_by_what_they_allow(planted: Path) -> None:
