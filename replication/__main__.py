@@ -148,6 +148,9 @@ def budgets(
         typer.Option(metavar="METHOD", help="Train and measure this method under --seed alone; publish nothing."),
     ] = "",
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Goes with --only.")] = None,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="With --only: publish it nevertheless, beside what is published.")
+    ] = False,
     params: Params = PARAMS,
     device: Device = "",
 ) -> None:
@@ -158,6 +161,8 @@ def budgets(
 
     if bool(only) != (seed is not None):
         raise ConfigError("--only METHOD and --seed N go together; without them every run is trained, then published")
+    if publish and not only:
+        raise ConfigError("--publish goes with --only METHOD and --seed N; without them everything is published anyway")
     asked, seeds = load_budgets(dataset, params), load_lists(params).seeds
     methods = {one.method for one in asked}
     if only and only not in methods:
@@ -169,8 +174,8 @@ def budgets(
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
     if seed is not None:
-        for folder in measure_one(experiment, asked, data, only, seed):
-            print(f"measured {folder}")
+        for folder in measure_one(experiment, asked, data, only, seed, results_root=RESULTS if publish else None):
+            print(f"{'wrote' if publish else 'measured'} {folder}")
         return
     for folder in measure_budgets(experiment, asked, data, seeds, RESULTS):
         print(f"wrote {folder}")

@@ -35,18 +35,32 @@ def measure_one(
     method: str,
     seed: int,
     scratch: Path = SCRATCH,
+    results_root: Path | None = None,
 ) -> list[Path]:
-    """Train and measure what of `measure_budgets` is of this method and seed, unless that is done, and publish nothing:
-    several processes can share the work, each with a run of its own.
+    """Train and measure what of `measure_budgets` is of this method and seed, unless that is done: several processes
+    can share the work, each with a run of its own.
+
+    Args:
+        results_root: publish it there, beside what is there already; without it nothing is published.
 
     Returns:
-        What would be published.
+        What was published, or would be.
 
     Raises:
         TrainingError: the training failed.
         ResultsError: a run is damaged, or the one that a refinement starts from is missing.
     """
-    return [_measured(experiment, one, data, seed, scratch) for one in asked if one.method == method]
+    mine = [(one, _measured(experiment, one, data, seed, scratch)) for one in asked if one.method == method]
+    if results_root is None:
+        return [source for _, source in mine]
+    written = []
+    for one, source in mine:
+        target = _published(results_root / data.name / "budgets", data, one, seed)
+        remove_leftovers(target)
+        with atomic_folder(target) as temporary:
+            _publish(source, temporary, analysed=one.analysed)
+        written.append(target)
+    return written
 
 
 def measure_budgets(
@@ -78,15 +92,19 @@ def measure_budgets(
     remove_leftovers(folder)
     with atomic_folder(folder) as temporary:  # the stage's output, also where nothing is asked for
         for one, seed, source in measured:
-            target = run_folder(temporary / f"{one.budget:g}", data.name, one.method, seed)
+            target = _published(temporary, data, one, seed)
             _publish(source, target, analysed=one.analysed)
             written.append(folder / target.relative_to(temporary))
     return written
 
 
+def _published(folder: Path, data: PreparedDataset, one: OtherBudget, seed: int) -> Path:
+    return run_folder(folder / f"{one.budget:g}", data.name, one.method, seed)
+
+
 def _publish(source: Path, target: Path, *, analysed: bool) -> None:
     """Copy the published files, and the analysis only if it was asked for: `source` may have one from before."""
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     for name in (*PUBLISHED, "metrics.json", *(["analysis.json"] if analysed else [])):
         shutil.copyfile(source / name, target / name)
     if analysed:

@@ -100,6 +100,24 @@ def test_several_processes_can_share_the_work(experiment, digits, trained):
     assert not trained
 
 
+def test_one_run_can_be_published_beside_what_is_published(experiment, digits, trained):
+    measure_budgets(experiment, boostresnet(0.5), digits, (0, 1))
+    kept = {path: path.read_bytes() for path in RESULTS.rglob("*") if path.is_file()}
+    shutil.rmtree("scratch")
+    asked = (*boostresnet(0.5), OtherBudget(2.0, "e2e", analysed=True))
+    del trained[:]
+    assert measure_one(experiment, asked, digits, "e2e", 1, results_root=RESULTS) == [folder("2", 1, "e2e")]
+    assert trained == [(2.0, "e2e", 1)], "what is published is not trained again"
+    assert (folder("2", 1, "e2e") / "analysis.json").is_file()
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    edited = folder("2", 1, "e2e") / "metrics.json"
+    published = edited.read_bytes()
+    edited.unlink()
+    (edited.parent / "stray.csv").touch()
+    measure_one(experiment, asked, digits, "e2e", 1, results_root=RESULTS)
+    assert edited.read_bytes() == published and not (edited.parent / "stray.csv").exists(), "replaced as a whole"
+
+
 def test_what_is_analysed_is_published_with_the_run(experiment, digits):
     asked = (*boostresnet(0.5), OtherBudget(2.0, "boostresnet", analysed=True))
     measure_budgets(experiment, asked, digits, (0,))
@@ -164,6 +182,7 @@ def test_what_was_measured_is_not_measured_again_unless_the_run_is_another(exper
     [
         (["--only", "e2e"], "--only METHOD and --seed N go together"),
         (["--seed", "1"], "--only METHOD and --seed N go together"),
+        (["--publish"], "--publish goes with --only METHOD and --seed N"),
         (
             ["--only", "adaboost-mm", "--seed", "1"],
             "budgets.digits asks for boostresnet, not for 'adaboost-mm'; add it",
