@@ -155,8 +155,8 @@ def _note(ablations: Sequence[Ablated]) -> str:
 
 
 def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
-    """`ablation/VARIANT/test` and `/train`: paired differences, for the article's prose: BoostResNet's, or those of the
-    only method that was trained under the variant.
+    """`ablation/VARIANT/test`, `/validation` and `/train`: paired differences, for the article's prose: BoostResNet's,
+    or those of the only method that was trained under the variant.
     """
     methods: dict[str, list[str]] = {}
     for ablated in ablations:
@@ -166,7 +166,7 @@ def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
         first = ablated.runs[0]
         speaks = first.method == "boostresnet" or methods[first.variant] == [first.method]
         if speaks and not ablated.is_default and ablated.differences(_test):
-            for name, value in (("test", _test), ("train", _train)):
+            for name, value in (("test", _test), ("validation", _validation), ("train", _train)):
                 text = difference_text(ablated.differences(value), f"{_SPACE}points")
                 values[f"ablation/{first.variant}/{name}"] = text
     return values

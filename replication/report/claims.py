@@ -268,7 +268,7 @@ def _judge(criterion: Criterion, evidence: Evidence) -> Verdict:
     statistic, interval, method, verdict = _apply(criterion, values)
     found = functools.partial(found, statistic=statistic, interval=interval, interval_method=method)
     if values.budgets and min(values.budgets) < criterion.minimum_budget:
-        reason = f"budget {min(values.budgets):g} of the paper's updates, at least {criterion.minimum_budget:g} asked"
+        reason = f"budget {min(values.budgets):g} of the full length, at least {criterion.minimum_budget:g} asked"
         return found(verdict=NOT_RUN, reason=reason, lacks="budget")
     if criterion.rule != "range" and len(values.by_seed) < criterion.minimum_seeds:
         reason = f"{len(values.by_seed)} of at least {criterion.minimum_seeds} seeds"

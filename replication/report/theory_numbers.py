@@ -54,10 +54,20 @@ def theory_numbers(runs: Sequence[Run]) -> dict[str, str]:
         "fell/nonpositive": _falls(runs, positive=False),
         "early_blocks": counts([_early_blocks(run) for run in runs], ""),
     }
+    after = [_rounds_before_the_bound_says_more(run) for run in runs]
+    if all(after):
+        values["bound_after_zero"] = quantity(counts([number for number in after if number], ""), "round")
     differences = [run.metrics.lemma_difference for run in runs if run.metrics.lemma_difference is not None]
     if differences:
         values["lemma_difference"] = significant(max(differences), "", 2)
     return values
+
+
+def _rounds_before_the_bound_says_more(run: Run) -> int:
+    """Rounds from the first without a training error to the first whose bound is below one; 0 without them."""
+    zero = next((entry.block for entry in run.rounds if not entry.train_error), None)
+    below = next((entry.block for entry in run.rounds if entry.bound < 1), None)
+    return max(0, below - zero) if zero is not None and below is not None else 0
 
 
 def _early_blocks(run: Run) -> int:

@@ -198,7 +198,7 @@ def test_a_budget_below_the_minimum_is_not_run_and_unofficial_data_is_said(plant
     plant_pair(plant, "boostresnet", "e2e", [0.0, 0.0, 0.0], dataset="svhn", budget=0.1, official=False)
     found = verdicts(tmp_path, "svhn")["5b"]
     assert (found.verdict, found.budget, found.data) == ("not run", 0.1, "unofficial")
-    assert "0.1 of the paper's updates, at least 0.5 asked" in found.reason and found.lacks == "budget"
+    assert "0.1 of the full length, at least 0.5 asked" in found.reason and found.lacks == "budget"
     assert verdicts(tmp_path, "svhn")["svhn-boostresnet-test"].verdict == "not run"
 
 

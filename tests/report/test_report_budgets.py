@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from pathlib import Path
 from statistics import fmean
@@ -28,9 +29,9 @@ from replication.report.costs import load_cost
 from replication.report.figures.budgets import budgets_figure
 from replication.report.formats import Estimate, percent, significant
 from replication.report.render import latex_results
-from replication.report.results import load_results
+from replication.report.results import Run, load_results
 from replication.report.tables import results_table
-from replication.report.theory_numbers import budget_numbers
+from replication.report.theory_numbers import budget_numbers, theory_numbers
 from replication.report.verdicts import latex_claims, load_budget_verdicts, load_verdicts
 from tests.report.synthetic import edit_json, plant_run
 from tests.report.synthetic_more import plant_budgets, plant_cost, plant_other_methods
@@ -171,6 +172,26 @@ def test_other_methods_under_another_budget(planted: Path) -> None:
             assert numbers[f"budgets/last/gap/{name}/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
 
 
+def test_from_when_on_the_bound_says_more_than_the_training_error(planted: Path) -> None:
+    first, second, _ = load_results("digits", planted).of("boostresnet")
+
+    def run(of: Run, errors: list[float], bounds: list[float]) -> Run:
+        rounds = [
+            attrs.evolve(entry, train_error=error, bound=bound)
+            for entry, error, bound in zip(of.rounds, errors, bounds, strict=False)
+        ]
+        return attrs.evolve(of, rounds=tuple(rounds))
+
+    late = run(first, [0.1, 0.0, 0.0, 0.0], [9.0, 3.0, 1.0, 0.9])
+    later = run(second, [0.0, 0.0, 0.0, 0.0], [9.0, 3.0, 1.1, 0.9])
+    early = run(second, [0.1, 0.1, 0.0], [1.1, 0.9, 0.5])
+    never = run(second, [0.1, 0.1, 0.0], [1.3, 1.2, 1.1])
+    assert theory_numbers([late])["bound_after_zero"] == "2 rounds"
+    assert theory_numbers([late, later])["bound_after_zero"] == "2\N{EN DASH}3 rounds"
+    for other in (early, never):
+        assert "bound_after_zero" not in theory_numbers([late, other])
+
+
 def test_end_to_end_may_be_alone_under_a_budget(planted: Path) -> None:
     before, cost = load(planted), load_cost("digits", planted)
     plant_other_methods(planted)  # end to end at 0.04
@@ -185,6 +206,8 @@ def test_end_to_end_may_be_alone_under_a_budget(planted: Path) -> None:
     assert [row.key for row in tables_of_others(budgets, cost)[1].rows] == ["e2e"]
     numbers, without = budget_numbers(budgets, cost), budget_numbers(before[:2], cost)
     alone = {name: text for name, text in numbers.items() if name.startswith("budgets/alone/")}
+    prose = (Path(__file__).parents[2] / "paper/numbers.tex").read_text(encoding="utf-8")
+    assert set(re.findall(r"budgets/alone/[a-z_/]+", prose)) == set(alone), "a misspelt key would never be seen"
     assert alone | without | {"budgets/methods": "BoostResNet and end-to-end networks were"} == numbers
     assert (alone["budgets/alone/budget"], alone["budgets/alone/gradient_updates"]) == ("0.04", "5,600")
     assert (alone["budgets/alone/against"], alone["budgets/alone/seeds"]) == ("1,400", "3 seeds")

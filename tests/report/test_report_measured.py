@@ -333,6 +333,7 @@ def test_what_variants_change(tmp_path: Path) -> None:
     points = {name: text.translate(plain) for name, text in numbers.items()}
     assert points["ablation/oracle-exponential/test"] == "-1.20 [-1.70, -0.70] points"
     assert points["ablation/initial-edge/train"] == "-2.00 points (all seeds equal)"
+    assert points["ablation/oracle-exponential/validation"] == "0.00 points (all seeds equal)"
     latex = latex_ablations(ablations)
     assert r"default & 350 & 98.00 \ensuremath{\pm} 0.00 & -- & -- & -- & 0.990000 & 6--7 \\" in latex
     assert "section.key = 1 & 350 & 96.80" in latex and "Data: official copy. Budget: 0.005." in latex
