@@ -198,14 +198,13 @@ def ablate(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> No
 @app.command()
 def claims(dataset: Dataset) -> None:
     """Judge the paper's claims, and ours, by the criteria fixed beforehand; write the test accuracies beside them."""
-    from collections import Counter
-
     from replication.report.claims import write_claims
     from replication.report.headline import write_headline
+    from replication.report.verdicts import applying, counted, load_verdicts
 
     write_headline(dataset, RESULTS, RESULTS / dataset / "test_accuracy.json")
-    verdicts = write_claims(dataset, RESULTS, RESULTS / dataset / "claims.json")
-    print(f"{dataset}: " + ", ".join(f"{n} {verdict}" for verdict, n in Counter(v.verdict for v in verdicts).items()))
+    write_claims(dataset, RESULTS, RESULTS / dataset / "claims.json")
+    print(f"{dataset}: {counted(applying(load_verdicts(dataset, RESULTS)))}")
 
 
 @app.command()

@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from replication.report.analyses import ANALYSIS, load_analysis
+from replication.report.costs import Cost, load_cost
 from replication.report.depth import DEPTH, DepthRun, load_depth
-from replication.report.fields import read_object
 from replication.report.records import Metrics
 from replication.report.reported import reported
 from replication.report.results import DatasetResults, Run
@@ -199,43 +198,37 @@ def depth_difference(evidence: Evidence, method: str, split: str) -> Values:
     return Values(by_seed, (name,), tuple(run.budget for run in runs), all(run.official for run in runs))
 
 
-def cost_ratio(evidence: Evidence, field: str) -> Values:
+def cost_ratio(evidence: Evidence, ratio: str) -> Values:
     """A ratio of cost.json divided by the number of modules T that it was measured on: about one for a cost of 1/T.
     Times are measured again and again, memory is counted once.
     """
-    return _saving(evidence, lambda cost: _number(cost, field), field, repeated=field not in _COUNTED)
+    return _saving(evidence, lambda cost: cost.ratios.get(ratio), f"ratio {ratio}", repeated=ratio not in _COUNTED)
 
 
-_COUNTED = ("ratios.peak_memory_e2e_vs_boostresnet",)
+_COUNTED = ("peak_memory_e2e_vs_boostresnet",)
 
 
 def flops_ratio(evidence: Evidence) -> Values:
     """Operations of an end-to-end update over the mean of those on stored outputs, divided by T; counted once."""
 
-    def ratio(cost: dict[str, Any]) -> float | None:
-        blocks = [_number(block, "cached_flops") for block in cost.get("blocks") or ()]
-        known = [flops for flops in blocks if flops]
-        whole = _number(cost, "end_to_end.flops")
-        return whole * len(known) / sum(known) if whole and known and len(known) == len(blocks) else None
+    def ratio(cost: Cost) -> float | None:
+        known = [block.cached_flops for block in cost.blocks if block.cached_flops]
+        whole = cost.end_to_end_flops
+        return whole * len(known) / sum(known) if whole and known and len(known) == len(cost.blocks) else None
 
-    return _saving(evidence, ratio, "flops", repeated=False)
+    return _saving(evidence, ratio, "count of operations", repeated=False)
 
 
-def _saving(
-    evidence: Evidence, ratio: Callable[[dict[str, Any]], float | None], what: str, *, repeated: bool
-) -> Values:
+def _saving(evidence: Evidence, ratio: Callable[[Cost], float | None], what: str, *, repeated: bool) -> Values:
     """`ratio` of cost.json over the number of modules T."""
-    name = f"{evidence.dataset}/cost.json"
-    path = evidence.root / name
-    if not path.is_file():
+    name, cost = f"{evidence.dataset}/cost.json", load_cost(evidence.dataset, evidence.root)
+    if cost is None:
         return Values({}, (), missing=f"{name} is not there", lacks="costs")
-    cost = read_object(path)
-    value, modules = ratio(cost.values), cost.optional(cost.size, "blocks")
-    if value is None or not math.isfinite(value) or not modules:
-        return Values({}, (name,), missing=f"{name} has no {what}, or no blocks", lacks="costs")
-    official = cost.optional(cost.boolean, "official_data")
-    repetitions = (cost.optional(cost.integer, "repetitions") or 1) if repeated else 1
-    return Values({0: value / modules}, (name,), official=official, repetitions=repetitions)
+    value = ratio(cost)
+    if value is None:
+        return Values({}, (name,), missing=f"{name} has no {what}", lacks="costs")
+    repetitions = cost.repetitions if repeated else 1
+    return Values({0: value / len(cost.blocks)}, (name,), official=cost.official, repetitions=repetitions)
 
 
 STATISTICS: dict[str, Statistic] = {
@@ -277,12 +270,3 @@ def _accuracy(end: Metrics | DepthRun, split: str) -> float:
 def _analysed(run: Run, field: str) -> float | None:
     analysis = load_analysis(run)
     return None if analysis is None else analysis.number(field)
-
-
-def _number(values: Any, field: str) -> float | None:
-    """The number under a dotted name, None where there is none."""
-    for name in field.split("."):
-        values = values.get(name) if isinstance(values, dict) else None
-    if isinstance(values, bool) or not isinstance(values, int | float):
-        return None
-    return float(values)

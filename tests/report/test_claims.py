@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from replication.report.evidence import Evidence, update_ratio
 from replication.report.reported import reported
 from replication.report.results import load_results
 from tests.report.synthetic import edit_json
+from tests.report.synthetic_more import plant_cost
 
 
 def verdicts(tmp_path: Path, dataset: str = "digits") -> dict[str, claims.Verdict]:
@@ -318,19 +320,38 @@ def test_depth_and_cost(plant, tmp_path):
     short = verdicts(tmp_path, "mnist")["7a"]
     assert (short.verdict, short.lacks, short.budget) == ("not run", "budget", 0.001), "by the shortest of its runs"
     write_csv(path, columns, rows)
-    cost = tmp_path / "results/digits/cost.json"
-    cost.parent.mkdir()
+
+
+def test_claims_on_costs(tmp_path):
+    assert verdicts(tmp_path)["8"].lacks == "costs"
+    cost = plant_cost(tmp_path / "results")
+    edit_json(cost, lambda values: values.update(repetitions=9))
     ratios = {"peak_memory_e2e_vs_boostresnet": 6.3, "boostresnet_cached_vs_e2e": 70}
-    cost.write_text(json.dumps({"blocks": [{}] * 7, "repetitions": 9, "official_data": True, "ratios": ratios}))
-    assert verdicts(tmp_path)["9-flops"].lacks == "costs", "operations were not counted"
-    operations = {"end_to_end": {"flops": 700}, "blocks": [{"cached_flops": flops} for flops in [50, 150] * 3 + [100]]}
-    edit_json(cost, lambda values: values.update(operations))
+    edit_json(cost, lambda values: values["ratios"].update(ratios))
+    edit_json(cost, lambda values: values["end_to_end"].update(flops=700))
+    edit_json(cost, lambda values: values["blocks"][3].update(cached_flops=None))
+    uncounted = verdicts(tmp_path)["9-flops"]
+    assert uncounted.lacks == "costs" and uncounted.reason == "digits/cost.json has no count of operations"
+
+    def count(values: dict[str, Any]) -> None:
+        for block, flops in zip(values["blocks"], [50, 150] * 3 + [100], strict=True):
+            block["cached_flops"] = flops
+
+    edit_json(cost, count)
     found = verdicts(tmp_path)
     assert (found["9-flops"].verdict, found["9-flops"].statistic, found["9-flops"].n) == ("holds", pytest.approx(1), 1)
     assert (found["8"].n, found["9"].n) == (1, 9), "memory is counted, time is measured again and again"
     assert (found["8"].data, found["8"].interval) == ("official", None)
     assert (found["8"].verdict, found["8"].statistic) == ("holds", pytest.approx(0.9))
     assert (found["9"].verdict, found["9"].statistic) == ("fails", pytest.approx(10.0))
+    edit_json(cost, lambda values: values["ratios"].pop("boostresnet_cached_vs_e2e"))
+    assert verdicts(tmp_path)["9"].reason == "digits/cost.json has no ratio boostresnet_cached_vs_e2e"
+    for damage in ({"blocks": 3}, {"schema": 1}, {"dataset": "mnist"}):
+        kept = json.loads(cost.read_text())
+        edit_json(cost, lambda values, damage=damage: values.update(damage))
+        with pytest.raises(ResultsError, match=r"cost\.json.*; measure it again: python -m replication cost digits$"):
+            judge("digits", tmp_path / "results")
+        cost.write_text(json.dumps(kept))
 
 
 def test_an_interval_ends_where_the_statistic_does(plant, tmp_path):
