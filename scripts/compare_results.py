@@ -44,7 +44,7 @@ def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
             other = actual / table.name
             if not other.is_file() or other.read_bytes() != table.read_bytes():
                 differences.append(f"{table.name} is not the same")
-        return differences, f"{len(names)} runs, same kind of machine: exactly equal"
+        return differences, f"{len(names)} runs, same kind of machine: all metrics exactly equal"
     largest = 0.0
     for method in sorted({name.parent.as_posix() for name in names}):
         runs = [pair for name, pair in pairs.items() if name.parent.as_posix() == method]

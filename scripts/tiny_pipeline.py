@@ -15,9 +15,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -41,36 +43,7 @@ _UP_TO_DATE = "Data and pipelines are up to date."
 _STAGE = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
 _COMMAND_SECONDS = 1800
 
-# What makes a run small, by dotted path in `defaults` or from the top; a path that params.yaml does not have is an
-# error, so that none goes stale.
-_SMALL: Mapping[str, Any] = {
-    "data.allow_unofficial": True,
-    "budget": 0.0002,  # two updates per block
-    "model.blocks": 3,
-    "model.width": 4,
-    "optimizer.batch_size": 16,
-    "evaluation.interval": 1_000_000,
-    "evaluation.train_samples": 50,
-    "stock_library.iterations": 2,
-    "analysis.test_samples": 20,
-    "analysis.random_samples": 10,
-    "analysis.random_draws": 2,
-    "analysis.bootstrap": 3,
-    "analysis.probe_samples": 50,
-    "cost.repetitions": 1,
-    "cost.samples": 50,
-    "cost.depths": [5],
-    "depth.blocks": [1, 3],
-    "ablations_of": ["digits", "cifar10"],  # with an unofficial copy, and with augmentation to switch off
-    "budgets": {
-        "digits": {"boostresnet": [0.0004]},
-        "cifar10": {name: [0.0004] for name in ("boostresnet", "boostresnet-refined", "e2e", "analysed")},
-        "svhn": {},
-        "mnist": {"boostresnet": [0.0004]},
-    },
-    "runtime.device": "cpu",
-    "runtime.threads": 1,
-}
+_SMALL: Mapping[str, Any] = yaml.safe_load((Path(__file__).parent / "tiny_params.yaml").read_text(encoding="utf-8"))
 
 
 class PipelineError(Exception):
@@ -95,15 +68,21 @@ class Workplace:
         lines = []
         process = subprocess.Popen(
             command, cwd=self.clone, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace",
+            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
         )  # fmt: skip
-        with process:
+        limit = threading.Timer(_COMMAND_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+        limit.start()
+        try:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line)
                 if show is not None and show.search(line):
                     print(f"  {line}", end="", flush=True)
-            code = process.wait(_COMMAND_SECONDS)
+            code = process.wait()
+        finally:  # an interruption as well: what the command has started must not outlive it
+            limit.cancel()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
         if code != 0:
             print("".join(lines[-40:]), file=sys.stderr)
         expect(code == 0, f"`{' '.join(command)}` ended with {code}")
@@ -151,7 +130,7 @@ def forget_results(clone: Path) -> None:
 
 
 def shrink_params(path: Path) -> None:
-    """Rewrite params.yaml for runs of a few seconds: `_SMALL` everywhere, and one seed."""
+    """Rewrite params.yaml for runs of a few seconds: tiny_params.yaml everywhere, and one seed."""
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     document["seeds"] = [SEED]
     for dotted, value in _SMALL.items():
@@ -159,7 +138,7 @@ def shrink_params(path: Path) -> None:
         place = document if dotted.partition(".")[0] in document else document["defaults"]
         for section in sections:
             place = place.get(section, {})
-        expect(name in place, f"params.yaml has no {dotted}; bring _SMALL in scripts/{Path(__file__).name} up to date")
+        expect(name in place, f"params.yaml has no {dotted}; bring scripts/tiny_params.yaml up to date")
         place[name] = value
         for experiment in document["experiments"].values():
             for section in sections:

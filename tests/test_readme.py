@@ -485,7 +485,10 @@ def test_results_are_compared_with_the_last_commit(tmp_path: Path, monkeypatch, 
     for command in (["init", "--quiet"], ["add", "."], [*IDENTITY, "commit", "--quiet", "--message", "results"]):
         subprocess.run(["git", *command], check=True)
     assert compare_results.main(["results/digits"]) == 0
-    assert capsys.readouterr().out == "against the committed results: 2 runs, same kind of machine: exactly equal\n"
+    assert (
+        capsys.readouterr().out
+        == "against the committed results: 2 runs, same kind of machine: all metrics exactly equal\n"
+    )
     (actual / "e2e/seed0/metrics.json").write_text('{"test_accuracy": 0.8}')
     assert compare_results.main(["results/digits"]) == 1
     assert compare_results.main([]) == 2

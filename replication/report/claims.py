@@ -271,7 +271,7 @@ def _judge(criterion: Criterion, evidence: Evidence) -> Verdict:
         reason = f"budget {min(values.budgets):g} of the full length, at least {criterion.minimum_budget:g} asked"
         return found(verdict=NOT_RUN, reason=reason, lacks="budget")
     if criterion.rule != "range" and len(values.by_seed) < criterion.minimum_seeds:
-        reason = f"{len(values.by_seed)} of at least {criterion.minimum_seeds} seeds"
+        reason = f"a value for {len(values.by_seed)} of at least {criterion.minimum_seeds} seeds"
         return found(verdict=INCONCLUSIVE, reason=reason)
     return found(verdict=verdict, reason="", qualification=values.qualification if verdict == HOLDS else "")
 

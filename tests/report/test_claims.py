@@ -137,7 +137,7 @@ def test_one_seed_gives_no_verdict(plant, tmp_path):
     for verdict in judge("digits", tmp_path / "results"):
         assert verdict.verdict in ("inconclusive", "not run"), verdict
         if verdict.verdict == "inconclusive":
-            assert verdict.reason == "1 of at least 3 seeds" and verdict.n == 1
+            assert verdict.reason == "a value for 1 of at least 3 seeds" and verdict.n == 1
 
 
 @pytest.mark.parametrize(
