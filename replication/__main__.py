@@ -136,7 +136,7 @@ def depth(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> Non
 
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
-    rows = measure_depth(experiment, data, load_lists(params).seeds, RUNS, RESULTS)
+    rows = measure_depth(experiment, data, load_lists(params).seeds, RUNS, RESULTS, progress=terminal.progress_of)
     print(f"wrote {RESULTS / dataset / 'e2e' / 'depth.csv'}: {len(rows)} rows")
 
 
@@ -155,7 +155,7 @@ def budgets(
     device: Device = "",
 ) -> None:
     """Train methods under the other budgets of `budgets`: what do longer blocks change?"""
-    from replication.budgets import measure_budgets, measure_one
+    from replication.budgets import SCRATCH, measure_budgets, measure_one
     from replication.config import load_budgets, load_lists
     from replication.training import interruption
 
@@ -173,11 +173,12 @@ def budgets(
         raise ConfigError(f"{params}: {seed} is not among seeds; add it, or choose one of {', '.join(map(str, seeds))}")
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
+    show = terminal.progress_of
     if seed is not None:
-        for folder in measure_one(experiment, asked, data, only, seed, results_root=RESULTS if publish else None):
+        for folder in measure_one(experiment, asked, data, only, seed, SCRATCH, RESULTS if publish else None, show):
             print(f"{'wrote' if publish else 'measured'} {folder}")
         return
-    for folder in measure_budgets(experiment, asked, data, seeds, RESULTS):
+    for folder in measure_budgets(experiment, asked, data, seeds, RESULTS, progress=show):
         print(f"wrote {folder}")
 
 
@@ -191,7 +192,7 @@ def ablate(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> No
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
     variants, seeds = load_variants(dataset, params), load_lists(params).seeds
-    rows = measure_ablations(experiment, variants, data, seeds, RUNS, RESULTS)
+    rows = measure_ablations(experiment, variants, data, seeds, RUNS, RESULTS, progress=terminal.progress_of)
     print(f"wrote {RESULTS / dataset / 'ablations.csv'}: {len(rows)} rows")
 
 

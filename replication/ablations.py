@@ -15,7 +15,7 @@ from replication.analysis.evaluate import evaluate
 from replication.config import UNCHANGED, EvaluationParams, Experiment, Variant
 from replication.datasets import PreparedDataset
 from replication.files import write_csv
-from replication.scratch_runs import scratch_metrics
+from replication.scratch_runs import Progress, scratch_metrics, silent
 from replication.training.runs import read_description, run_folder
 
 MEASURED = (
@@ -40,6 +40,7 @@ def measure_ablations(
     runs_root: Path = Path("runs"),
     results_root: Path = Path("results"),
     scratch: Path = Path("scratch/ablations"),
+    progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Write `results_root`/DATASET/ablations.csv: a row per variant, method and seed, the default's first.
 
@@ -56,7 +57,7 @@ def measure_ablations(
         varied = attrs.evolve(variant.experiment, runtime=experiment.runtime, evaluation=_few_points(experiment))
         for method in variant.methods:
             for seed in seeds:
-                metrics = scratch_metrics(varied, data, method, seed, scratch / variant.name)
+                metrics = scratch_metrics(varied, data, method, seed, scratch / variant.name, progress)
                 rows.append(_row(variant.name, _in_words(variant.changes), method, seed, metrics))
     write_csv(results_root / data.name / "ablations.csv", COLUMNS, rows)
     return rows

@@ -17,7 +17,7 @@ from replication.analysis.evaluate import PUBLISHED
 from replication.config import Experiment, OtherBudget
 from replication.datasets import PreparedDataset
 from replication.files import atomic_folder, remove_leftovers
-from replication.scratch_runs import measured_run, scratch_root
+from replication.scratch_runs import Progress, measured_run, scratch_root, silent
 from replication.training.runs import run_folder
 
 SCRATCH = Path("scratch/budgets")
@@ -36,6 +36,7 @@ def measure_one(
     seed: int,
     scratch: Path = SCRATCH,
     results_root: Path | None = None,
+    progress: Progress = silent,
 ) -> list[Path]:
     """Train and measure what of `measure_budgets` is of this method and seed, unless that is done: several processes
     can share the work, each with a run of its own.
@@ -50,7 +51,7 @@ def measure_one(
         TrainingError: the training failed.
         ResultsError: a run is damaged, or the one that a refinement starts from is missing.
     """
-    mine = [(one, _measured(experiment, one, data, seed, scratch)) for one in asked if one.method == method]
+    mine = [(one, _measured(experiment, one, data, seed, scratch, progress)) for one in asked if one.method == method]
     if results_root is None:
         return [source for _, source in mine]
     written = []
@@ -70,6 +71,7 @@ def measure_budgets(
     seeds: tuple[int, ...],
     results_root: Path = Path("results"),
     scratch: Path = SCRATCH,
+    progress: Progress = silent,
 ) -> list[Path]:
     """Write `results_root`/DATASET/budgets/BUDGET/DATASET/METHOD/seedN for every budget and method asked for, and seed.
 
@@ -87,7 +89,9 @@ def measure_budgets(
         TrainingError: a training failed.
         ResultsError: a run in `scratch` is damaged.
     """
-    measured = [(one, seed, _measured(experiment, one, data, seed, scratch)) for one in asked for seed in seeds]
+    measured = [
+        (one, seed, _measured(experiment, one, data, seed, scratch, progress)) for one in asked for seed in seeds
+    ]
     folder, written = results_root / data.name / "budgets", []
     remove_leftovers(folder)
     with atomic_folder(folder) as temporary:  # the stage's output, also where nothing is asked for
@@ -111,6 +115,8 @@ def _publish(source: Path, target: Path, *, analysed: bool) -> None:
         shutil.copytree(source / "analysis", target / "analysis")
 
 
-def _measured(experiment: Experiment, one: OtherBudget, data: PreparedDataset, seed: int, scratch: Path) -> Path:
-    other = attrs.evolve(experiment, budget=one.budget)
-    return measured_run(other, data, one.method, seed, scratch / f"{one.budget:g}", analyse if one.analysed else None)
+def _measured(
+    experiment: Experiment, one: OtherBudget, data: PreparedDataset, seed: int, scratch: Path, progress: Progress
+) -> Path:
+    other, analysis = attrs.evolve(experiment, budget=one.budget), analyse if one.analysed else None
+    return measured_run(other, data, one.method, seed, scratch / f"{one.budget:g}", analysis, progress)

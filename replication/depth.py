@@ -17,7 +17,7 @@ from replication.config import Experiment, LengthParams
 from replication.datasets import PreparedDataset
 from replication.errors import ConfigError, ResultsError
 from replication.files import read_csv, write_csv
-from replication.scratch_runs import scratch_metrics
+from replication.scratch_runs import Progress, scratch_metrics, silent
 from replication.training.runs import run_folder
 
 COLUMNS = ("method", "depth", "seed", "gradient_updates", "train_accuracy", "test_accuracy", "budget", "official_data")
@@ -30,6 +30,7 @@ def measure_depth(
     runs_root: Path = Path("runs"),
     results_root: Path = Path("results"),
     scratch: Path = Path("scratch/depth"),
+    progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Write `results_root`/DATASET/e2e/depth.csv from the BoostResNet runs there are and end-to-end runs made here.
 
@@ -45,7 +46,7 @@ def measure_depth(
     check_depths(experiment)
     rows = [row for seed in seeds for row in _boostresnet_rows(experiment, data, seed, runs_root)]
     for depth in experiment.depth.blocks:
-        rows += [_end_to_end_row(experiment, data, depth, seed, scratch) for seed in seeds]
+        rows += [_end_to_end_row(experiment, data, depth, seed, scratch, progress) for seed in seeds]
     write_csv(results_root / data.name / "e2e" / "depth.csv", COLUMNS, rows)
     return rows
 
@@ -78,12 +79,12 @@ def _boostresnet_rows(
 
 
 def _end_to_end_row(
-    experiment: Experiment, data: PreparedDataset, depth: int, seed: int, scratch: Path
+    experiment: Experiment, data: PreparedDataset, depth: int, seed: int, scratch: Path, progress: Progress
 ) -> dict[str, Any]:
     shallow = attrs.evolve(experiment, model=attrs.evolve(experiment.model, blocks=depth))
     # A length before the budget, as in params.yaml.
     shallow = attrs.evolve(shallow, end_to_end=LengthParams(depth * experiment.boostresnet.updates_per_block))
-    metrics = scratch_metrics(shallow, data, "e2e", seed, scratch / str(depth))
+    metrics = scratch_metrics(shallow, data, "e2e", seed, scratch / str(depth), progress)
     accuracies = metrics["train_accuracy"], metrics["test_accuracy"]
     return _row(data, "e2e", depth, seed, metrics["gradient_updates"], *accuracies, metrics["budget"])
 

@@ -11,17 +11,26 @@ from typing import Any
 from replication.analysis.evaluate import evaluate
 from replication.config import Experiment
 from replication.datasets import PreparedDataset
-from replication.errors import ReplicationError
+from replication.errors import ReplicationError, TrainingError
 from replication.files import read_json, sha256
 from replication.training.checkpoint import run_key
 from replication.training.device import choose_device, describe_versions
 from replication.training.interruption import asked_to_stop
+from replication.training.record import Observer
 from replication.training.runs import run_folder
 from replication.training.train import train
 
+#: Gives what is told of every row of the curves of a run, by the run's name.
+Progress = Callable[[str], Observer]
+
+
+def silent(_run: str) -> Observer:
+    """Tell nobody."""
+    return lambda _kind, _row: None
+
 
 def scratch_metrics(
-    experiment: Experiment, data: PreparedDataset, method: str, seed: int, scratch: Path
+    experiment: Experiment, data: PreparedDataset, method: str, seed: int, scratch: Path, progress: Progress = silent
 ) -> dict[str, Any]:
     """What `evaluate` says of a run of `experiment`, trained and evaluated under `scratch` unless it is there already.
 
@@ -29,7 +38,7 @@ def scratch_metrics(
         TrainingError: the training failed.
         ResultsError: the run that is there is damaged.
     """
-    return read_json(measured_run(experiment, data, method, seed, scratch) / "metrics.json")
+    return read_json(measured_run(experiment, data, method, seed, scratch, progress=progress) / "metrics.json")
 
 
 def measured_run(
@@ -39,6 +48,7 @@ def measured_run(
     seed: int,
     scratch: Path,
     analyse: Callable[..., object] | None = None,
+    progress: Progress = silent,
 ) -> Path:
     """The folder with what `evaluate` publishes of a run of `experiment`, and `analyse` if it is given; trained and
     measured under `scratch` unless that was done already, of this run and by the code that is here.
@@ -48,7 +58,7 @@ def measured_run(
         ResultsError: the run that is there is damaged.
         Stopped: a signal asked to stop; what was trained and measured is kept.
     """
-    root = scratch_run(experiment, data, method, seed, scratch)
+    root = scratch_run(experiment, data, method, seed, scratch, progress)
     run = run_folder(root, data.name, method, seed)
     by = run_key({"run": sha256(run / "run.json"), "config": experiment.as_dict(), "code": _MEASURING_CODE})
     measured = root / "measured" / by
@@ -87,15 +97,22 @@ def _measuring_code() -> str:
 _MEASURING_CODE = _measuring_code()
 
 
-def scratch_run(experiment: Experiment, data: PreparedDataset, method: str, seed: int, scratch: Path) -> Path:
-    """The root of the run directories that has a run of `experiment`, trained unless it is there already.
+def scratch_run(
+    experiment: Experiment, data: PreparedDataset, method: str, seed: int, scratch: Path, progress: Progress = silent
+) -> Path:
+    """The root of the run directories that has a run of `experiment`, trained unless it is there already. One stage
+    trains many, so the name of a run has the last two folders of `scratch`: "ablations/no-clamp digits e2e seed 0".
 
     Raises:
-        TrainingError: the training failed.
+        TrainingError: the training failed; the message starts with the name of the run.
     """
     root = scratch_root(experiment, data, scratch)
     if not (run_folder(root, data.name, method, seed) / "run.json").is_file():
-        train(experiment, data, method, seed, root)
+        name = f"{scratch.parent.name}/{scratch.name} {data.name} {method} seed {seed}"
+        try:
+            train(experiment, data, method, seed, root, (progress(name),))
+        except TrainingError as error:
+            raise TrainingError(f"{name}: {error}") from error
     return root
 
 

@@ -16,7 +16,7 @@ from replication.analysis.analyse import analyse
 from replication.analysis.evaluate import evaluate
 from replication.budgets import budget_root, measure_budgets, measure_one
 from replication.config import OtherBudget
-from replication.errors import ConfigError, ReplicationError
+from replication.errors import ConfigError, ReplicationError, TrainingError
 from replication.files import read_csv, read_json, write_json
 from replication.training.train import train
 
@@ -116,6 +116,25 @@ def test_one_run_can_be_published_beside_what_is_published(experiment, digits, t
     (edited.parent / "stray.csv").touch()
     measure_one(experiment, asked, digits, "e2e", 1, results_root=RESULTS)
     assert edited.read_bytes() == published and not (edited.parent / "stray.csv").exists(), "replaced as a whole"
+
+
+def test_of_many_runs_each_is_followed_and_fails_under_its_name(experiment, digits):
+    seen = []
+
+    def progress(name):
+        return lambda kind, row: seen.append((name, kind, row.get("gradient_updates")))
+
+    measure_budgets(experiment, (*boostresnet(0.5), OtherBudget(2.0, "e2e")), digits, (0, 1), progress=progress)
+    names = [f"budgets/{run} seed {seed}" for run in ("0.5 digits boostresnet", "2 digits e2e") for seed in (0, 1)]
+    assert list(dict.fromkeys(name for name, _, _ in seen)) == names
+    history = read_csv(folder("2", 1, "e2e") / "history.csv")
+    followed = [updates for name, kind, updates in seen if (name, kind) == (names[-1], "history")]
+    assert [str(updates) for updates in followed] == [row["gradient_updates"] for row in history] != []
+    failing = attrs.evolve(experiment, optimizer=attrs.evolve(experiment.optimizer, learning_rate=1e30))
+    with pytest.raises(
+        TrainingError, match=r"^budgets/0\.5 digits boostresnet seed 1: the training loss is not a finite"
+    ):
+        measure_budgets(failing, boostresnet(0.5), digits, (1,))
 
 
 def test_what_is_analysed_is_published_with_the_run(experiment, digits):

@@ -95,7 +95,7 @@ WITHOUT = {
     },
     "claims": {
         "replication.report.fields": "how a field of a file is checked, not what it says",
-        "replication.report.formats": "words, of which only tables are made",
+        "replication.report.formats": "words, for tables",
         "replication.report.labels": "names and colours",
         "replication.report.verdicts": "counts on the screen what was written",
     },
