@@ -91,11 +91,12 @@ def train(
     if method == "boostresnet-refined":
         read_description(run_folder(RUNS, dataset, "boostresnet", seed))  # before a run is announced that cannot start
     target = run_folder(RUNS, dataset, method, seed)
-    if (target / "run.json").is_file() and os.environ.get("RANK", "0") == "0":
+    first = "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0"  # of torchrun's processes
+    if (target / "run.json").is_file() and first:
         print(f"{target} holds a finished run, which this one replaces when it is done", flush=True)
     if method != "hist-gradient-boosting":  # a library's fit, which never asks whether it should stop
         interruption.listen()
-    if int(os.environ.get("RANK", "0")) > 0:  # beside the first of torchrun's processes, which speaks for all
+    if not first:  # the first speaks for all
         train_run(experiment, data, method, seed, RUNS)
         return
     with tracking.open_tracker(describe_start(experiment, data, method, seed), enabled=track) as tracker:
