@@ -68,7 +68,7 @@ def build_report(
         with atomic_path(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
         written.append(folder / name)
-    written += draw_figures(results, analyses, cost, depth, boosted, folder)
+    written += draw_figures(results, analyses, cost, depth, budgets, folder)
     # A figure of results that are no longer there must not slip into the article.
     for name in (*_OPTIONAL, *(f"{figure}.{suffix}" for figure in FIGURES for suffix in ("pdf", "png"))):
         if folder / name not in written:

@@ -281,6 +281,25 @@ def test_the_figure_has_a_line_per_budget_and_end_to_end_where_operations_were_c
     assert budgets_figure((), None) is None
 
 
+def test_the_figure_shows_end_to_end_alone_where_its_curve_does_not_go_on_from_the_others(planted: Path) -> None:
+    plant_other_methods(planted)  # end to end at 0.04
+    for seed in range(3):
+        shutil.rmtree(planted / f"digits/budgets/0.04/digits/boostresnet/seed{seed}")
+        shutil.rmtree(planted / f"digits/budgets/0.04/digits/boostresnet-refined/seed{seed}")
+    joined = budgets_figure(load(planted), load_cost("digits", planted))
+    assert joined is not None and len(joined.axes[0].get_lines()) == 3, "two budgets, and one curve end to end"
+    for seed in range(3):
+        history = planted / f"digits/budgets/0.04/digits/e2e/seed{seed}/history.csv"
+        rows = read_csv(history)
+        write_csv(history, tuple(rows[0]), [rows[0] | {"train_accuracy": "0.5"}, *rows[1:]])
+    apart = budgets_figure(load(planted), load_cost("digits", planted))
+    assert apart is not None
+    whole, longer = apart.axes[0].get_lines()[2:]
+    assert (whole.get_xdata()[-1], longer.get_xdata()[-1]) == (2800, 5600)
+    assert [text.get_text() for text in apart.legends[0].get_texts()][-2:] == ["End to end", "End to end,\nbudget 0.04"]
+    assert "budget 0.01, 0.02, 0.04" in apart.axes[0].get_title(loc="right") + apart.axes[1].get_title(loc="right")
+
+
 def test_without_a_test_curve_the_figure_shows_the_validation_split(planted: Path) -> None:
     for path in [*planted.glob("**/rounds.csv"), *planted.glob("**/history.csv")]:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from replication.report.budgets import Budgeted
+from replication.report.budgets import Budgeted, with_boostresnet
 from replication.report.comparisons import operations
 from replication.report.costs import Cost
 from replication.report.figures.style import (
@@ -24,23 +24,29 @@ from replication.report.figures.style import (
     new,
     percent_axis,
 )
+from replication.report.results import Run
 
 # BoostResNet's own look is that of the experiment's own budget; longer blocks are darker, shorter ones lighter.
 _LONGER: tuple[dict[str, Any], ...] = ({"color": "#004B78", "marker": "^"}, {"color": "#001E30", "marker": "D"})
+_ALONE: dict[str, Any] = {"color": "#8F3E00", "marker": "D"}
 _SHORTER: tuple[dict[str, Any], ...] = ({"color": "#7FB8DE", "marker": "v"}, {"color": "#B5D6EC", "marker": "<"})
 
 
 def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | None:
     """Left, where operations were counted: held-out accuracy of BoostResNet after every round and of end to end,
-    against the operations behind it. Right: the edge against depth. Mean and range over seeds.
+    against the operations behind it. Right: the edge against depth. Mean and range over seeds. End to end alone under a
+    budget has a line of its own where its curve does not go on from that of the others.
     """
+    alone, budgets = [one for one in budgets if not one.runs], with_boostresnet(budgets)
     if not budgets:
         return None
+    alone = [one for one in alone if _ends(one.results.of("e2e")) > _ends(budgets[0].compared.of("e2e"))][-1:]
     counted = cost is not None and all(operations(run, cost) for budgeted in budgets for run in budgeted.runs)
     shown = {f"{budgeted.budget:g}": budgeted.runs for budgeted in budgets}
+    shown |= {f"{one.budget:g}": one.results.of("e2e") for one in alone} if counted else {}
     figure, axes = new(WIDE, caption(budgets[0].results, shown), columns=2 if counted else 1)
     if counted and cost is not None:
-        _draw_accuracy(axes[0], budgets, cost)
+        _draw_accuracy(axes[0], budgets, alone, cost)
     for look, budgeted in zip(_looks(budgets), budgets, strict=True):
         edges = [
             (np.array([float(entry.block) for entry in run.rounds]), _column(run.rounds, "edge"))
@@ -55,12 +61,12 @@ def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | N
     ]
     if counted and budgets[0].compared.of("e2e"):
         lines.append(handle("e2e"))
+        lines += [handle("e2e", f"End to end,\nbudget {one.budget:g}", **_ALONE) for one in alone]
     figure.legend(handles=lines, loc="outside right center", handlelength=2.0)
     return figure
 
 
-def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], cost: Cost) -> None:
-    end_to_end = budgets[0].compared.of("e2e")
+def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], alone: Sequence[Budgeted], cost: Cost) -> None:
     runs = [run for budgeted in budgets for run in budgeted.runs]
     held_out = "test" if any(point.test_accuracy is not None for run in runs for point in run.history) else "validation"
     for look, budgeted in zip(_looks(budgets), budgets, strict=True):
@@ -68,19 +74,28 @@ def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], cost: Cost) -> None:
             known(np.array(operations(run, cost)), _column(run.rounds, f"{held_out}_accuracy")) for run in budgeted.runs
         ]
         draw_mean(axes, curves, "boostresnet", **look)
-    whole = [
-        known(
-            np.array([float(point.gradient_updates) for point in run.history]),
-            _column(run.history, f"{held_out}_accuracy"),
-        )
-        for run in end_to_end
-    ]
-    draw_mean(axes, whole, "e2e")
+    draw_mean(axes, _by_updates(budgets[0].compared.of("e2e"), held_out), "e2e")
+    for one in alone:
+        draw_mean(axes, _by_updates(one.results.of("e2e"), held_out), "e2e", **_ALONE)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("operations, in end-to-end updates")
     axes.set_ylabel(f"{held_out} accuracy")
     percent_axis(axes)
+
+
+def _by_updates(runs: Sequence[Run], held_out: str) -> list[Curve]:
+    return [
+        known(
+            np.array([float(point.gradient_updates) for point in run.history]),
+            _column(run.history, f"{held_out}_accuracy"),
+        )
+        for run in runs
+    ]
+
+
+def _ends(runs: Sequence[Run]) -> int:
+    return max((run.metrics.gradient_updates for run in runs), default=0)
 
 
 def _column(rows: Sequence[Any], name: str) -> np.ndarray:
