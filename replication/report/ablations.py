@@ -10,7 +10,17 @@ import attrs
 from replication.config import UNCHANGED
 from replication.report.claims import student_interval
 from replication.report.fields import Fields, read_rows
-from replication.report.formats import Estimate, all_equal, counts, fixed, latex_escape, latex_note, percent, signed
+from replication.report.formats import (
+    Estimate,
+    all_equal,
+    counts,
+    fixed,
+    latex_escape,
+    latex_note,
+    latex_stacked,
+    percent,
+    signed,
+)
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
 
 Value = Callable[["AblationRun"], float]
@@ -105,11 +115,13 @@ def difference_text(differences: Sequence[float], unit: str = "") -> str:
 
 def latex_ablations(ablations: Sequence[Ablated]) -> str:
     """A tabular with a line per variant, the default's first, and its note below."""
-    wrapped = r">{\raggedright\arraybackslash}p{%s}"
-    columns = wrapped % "34mm" + "rr" + 3 * (wrapped % "18mm") + "rr"
+    columns = r">{\raggedright\arraybackslash}p{34mm}rr" + 3 * r">{\raggedleft\arraybackslash}p{22mm}" + "rr"
     names = " & ".join((*HEADINGS[:-1], r"$\gamma_t>0$"))
-    lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", names + r" \\", r"\midrule"]
-    lines += [" & ".join(map(latex_escape, _cells(ablated))) + r" \\" for ablated in ablations]
+    lines = [r"\setlength{\tabcolsep}{3pt}", rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule"]
+    lines += [names + r" \\", r"\midrule"]
+    for name, updates, test, *cells in map(_cells, ablations):
+        texts = (*map(latex_escape, (name, updates, test)), *map(latex_stacked, cells))
+        lines.append(" & ".join(texts) + r" \\[1pt]")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", latex_note(_note(ablations)), ""])
 
 

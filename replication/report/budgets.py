@@ -10,7 +10,7 @@ import attrs
 from replication.report.ablations import difference_text
 from replication.report.comparisons import equal_operations_points, joined, operations, paired_accuracies
 from replication.report.costs import Cost
-from replication.report.formats import Estimate, counts, latex_escape, latex_note, percent, significant
+from replication.report.formats import Estimate, counts, latex_note, latex_stacked, percent, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
 from replication.report.results import DatasetResults, Run, check_alike, load_other_budgets
 from replication.report.tables import ResultsTable, results_table
@@ -120,15 +120,16 @@ def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
     """A tabular with a line per budget, and its note below."""
     names = [
         "Budget", r"Updates\newline a block", "Updates", "Seeds", "Train", "Test", r"In end-to-end\newline updates",
-        "Minus end to end, test", "Minus end to end, validation", r"$\gamma_t>0$", r"Cov.${}\le0$", "Bound",
+        "Minus end to end, test", "Minus end to end, validation", r"$\gamma_t>0$", r"\mbox{Cov.${}\le0$}", "Bound",
     ]  # fmt: skip
-    right, wrapped = r">{\raggedleft\arraybackslash}p{%s}", r">{\raggedright\arraybackslash}p{%s}"
-    columns = "r" + right % "12mm" + "rr" + 2 * (wrapped % "10mm") + right % "14mm" + 2 * (wrapped % "15mm") + "rrr"
+    right = r">{\raggedleft\arraybackslash}p{%s}"
+    widths = ("11mm", None, None, "10.6mm", "10.6mm", "14mm", "19.5mm", "19.5mm", "9mm", "12mm", None)
+    columns = "r" + "".join(right % width if width else "r" for width in widths)
     lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", " & ".join(names) + r" \\", r"\midrule"]
-    lines += [" & ".join(map(latex_escape, _cells(budgeted, cost))) + r" \\" for budgeted in budgets]
+    lines += [" & ".join(map(latex_stacked, _cells(budgeted, cost))) + r" \\[1pt]" for budgeted in budgets]
     data = "official copy" if _official(budgets) else UNOFFICIAL
     below = latex_note(" ".join([*_notes(budgets, cost), f"Data: {data}."]))
-    return "\n".join([r"\setlength{\tabcolsep}{3pt}", *lines, r"\bottomrule", r"\end{tabular}", below, ""])
+    return "\n".join([r"\setlength{\tabcolsep}{2.4pt}", *lines, r"\bottomrule", r"\end{tabular}", below, ""])
 
 
 def markdown_budgets(tables: Sequence[tuple[Sequence[Budgeted], Cost | None]]) -> str:

@@ -65,6 +65,14 @@ def quantity(number: int | str, noun: str) -> str:
     return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"
 
 
+def latex_stacked(text: str) -> str:
+    """A cell for a narrow column: the value above its spread, its interval, what it is out of or a remark, and broken
+    nowhere else.
+    """
+    first, *more = re.split(r" (?=[\[(±]|of \d)", text)
+    return r"\newline ".join([latex_escape(first), *(rf"\mbox{{{latex_escape(part)}}}" for part in more)])
+
+
 def latex_escape(text: str) -> str:
     """`text` with everything escaped that means something to LaTeX; what pdfLaTeX's fonts lack becomes '?'."""
     parts = re.split(f"([{_SUPERSCRIPT}]+)", " ".join(text.split()))
