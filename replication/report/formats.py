@@ -70,7 +70,7 @@ def latex_stacked(text: str) -> str:
     nowhere else.
     """
     first, *more = re.split(r" (?=[\[(±]|of \d)", text)
-    return r"\newline ".join([latex_escape(first), *(rf"\mbox{{{latex_escape(part)}}}" for part in more)])
+    return r"\linebreak ".join([latex_escape(first), *(rf"\mbox{{{latex_escape(part)}}}" for part in more)])
 
 
 def latex_escape(text: str) -> str:

@@ -246,7 +246,7 @@ def test_the_tables_say_what_the_data_are(planted: Path) -> None:
     cost, budgets = load_cost("digits", planted), load(planted)
     latex, markdown = latex_budgets(budgets, cost), markdown_budgets([((), None), (budgets, cost)])
     assert r"0.01 & 100 & 700 & 3 &" in latex
-    assert r"& 73 & -- & -- & 7\newline \mbox{of 7} & 7\newline \mbox{of 7} &" in latex
+    assert r"& 73 & -- & -- & 7\linebreak \mbox{of 7} & 7\linebreak \mbox{of 7} &" in latex
     assert "Data: official copy." in latex and r"Cov. \ensuremath{\le} 0" in latex
     assert "digits: budget 0.02 is the experiment's own." in markdown
     assert "unofficial" not in markdown

@@ -337,7 +337,7 @@ def test_what_variants_change(tmp_path: Path) -> None:
     latex = latex_ablations(ablations)
     assert r"default & 350 & 98.00 \ensuremath{\pm} 0.00 & -- & -- & -- & 0.990000 & 6--7 \\" in latex
     interval = r"[\ensuremath{-}1.70, \ensuremath{-}0.70]"
-    assert rf"\ensuremath{{-}}1.20\newline \mbox{{{interval}}} &" in latex
+    assert rf"\ensuremath{{-}}1.20\linebreak \mbox{{{interval}}} &" in latex
     assert "section.key = 1 & 350 & 96.80" in latex and "Data: official copy. Budget: 0.005." in latex
     path.write_text(path.read_text(encoding="utf-8").replace("True", "False"), encoding="utf-8")
     assert "3 seeds." in latex and "Data: unofficial copy." in latex_ablations(load_ablations("digits", tmp_path))
