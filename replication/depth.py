@@ -43,7 +43,7 @@ def measure_depth(
         ResultsError: BoostResNet was not run under one of the seeds, or with other parameters or data.
         TrainingError: an end-to-end training failed.
     """
-    check_depths(experiment)
+    check_depths(experiment, len(data.labels["test"]))
     rows = [row for seed in seeds for row in _boostresnet_rows(experiment, data, seed, runs_root)]
     for depth in experiment.depth.blocks:
         rows += [_end_to_end_row(experiment, data, depth, seed, scratch, progress) for seed in seeds]
@@ -51,8 +51,8 @@ def measure_depth(
     return rows
 
 
-def check_depths(experiment: Experiment) -> None:
-    """ConfigError where no run of `experiment` could give accuracy against depth."""
+def check_depths(experiment: Experiment, test_images: int) -> None:
+    """ConfigError where no run of `experiment`, on data with so many test images, could give accuracy against depth."""
     deepest, blocks = max(experiment.depth.blocks), experiment.model.blocks
     if experiment.model.reading != "mlp":
         raise ConfigError("accuracy against depth needs model.reading mlp: only there are the first blocks a network")
@@ -60,6 +60,11 @@ def check_depths(experiment: Experiment) -> None:
         raise ConfigError(f"depth.blocks must be at most {blocks}, BoostResNet's model.blocks, got {deepest}")
     if not experiment.evaluation.test_curve:
         raise ConfigError("accuracy against depth needs evaluation.test_curve true: it is that of BoostResNet's rounds")
+    if experiment.evaluation.held_out_samples < test_images:
+        raise ConfigError(
+            f"accuracy against depth needs evaluation.held_out_samples of at least {test_images}: BoostResNet's rounds "
+            "and the networks trained end to end are to be seen on the same images"
+        )
 
 
 def _boostresnet_rows(

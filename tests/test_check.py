@@ -32,6 +32,8 @@ MISTAKES = (
     (r"needs model\.reading mlp", "digits", "depth_of: [mnist] ", "depth_of: [digits, mnist] "),
     (r"depth\.blocks must be at most 10, .*, got 11", "mnist", "blocks: [1, 2, 4, 6, 8, 10]", "blocks: [1, 2, 4, 11]"),
     (r"needs evaluation\.test_curve true", "mnist", "test_curve: true ", "test_curve: false "),
+    (r"needs evaluation\.held_out_samples of at least 10000", "mnist", "held_out_samples: 100000 ",
+     "held_out_samples: 9999 "),
     # Among the ablations, of which digits have all but one:
     ("prefix_mode", "digits", "flip: false\n    cached_views: 0 ", "flip: true\n    cached_views: 2 "),
 )  # fmt: skip

@@ -99,6 +99,9 @@ def test_what_is_missing_is_named(shallow, digits):
     deeper = attrs.evolve(shallow, depth=DepthParams((5,)))
     with pytest.raises(ConfigError, match=r"depth\.blocks must be at most 3, BoostResNet's model\.blocks, got 5"):
         measure_depth(deeper, digits, (0,))
+    fewer = attrs.evolve(shallow, evaluation=attrs.evolve(shallow.evaluation, held_out_samples=359))
+    with pytest.raises(ConfigError, match=r"needs evaluation\.held_out_samples of at least 360: "):
+        measure_depth(fewer, digits, (0,))
 
 
 def test_boostresnet_of_other_parameters_is_not_held_against_end_to_end(shallow, digits, trained):
