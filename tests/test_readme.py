@@ -171,7 +171,7 @@ def cost_in_prose() -> dict[str, list[float]]:
         r"as in the runs here, (\S+) times\.": [ratios["boostresnet_augmented_vs_e2e"]],
         r"not timed, is (\S+) MiB against (\S+):": [each / 2**20 for each in memory],
         r"takes (\S+) times as long at T = 49": [ratios["update_time_T49_vs_T9_cached"]],
-        r"it is (\S+) % of their median": [100 * median(spreads)],
+        r"repetition of an update are (\S+) % of their median": [100 * median(spreads)],
         r"this measurement has (\S+), and": [cached],
         r"MNIST's, too \((\S+) times, T = 10; memory only (\S+) times\)": mnist,
         r"update on stored outputs takes (\S+) times less time than one end to end, near": mnist[:1],
