@@ -146,11 +146,11 @@ def budgets(
     dataset: Dataset,
     only: Annotated[
         str,
-        typer.Option(metavar="METHOD", help="Train and measure this method under --seed alone; publish nothing."),
+        typer.Option(metavar="METHOD", help="Train and measure this method under --seed alone, and publish nothing."),
     ] = "",
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Goes with --only.")] = None,
     publish: Annotated[
-        bool, typer.Option("--publish", help="With --only: publish it nevertheless, beside what is published.")
+        bool, typer.Option("--publish", help="With --only: publish that one run, beside what is published.")
     ] = False,
     params: Params = PARAMS,
     device: Device = "",

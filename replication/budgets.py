@@ -2,7 +2,8 @@
 
 What each run leaves is published as every run's is, in a results folder of its own for each budget. BoostResNet may be
 alone there: the first updates of end-to-end training do not depend on how many follow, so that the experiment's own
-end-to-end runs have a value at as many floating-point operations, as far as their curves go.
+end-to-end runs have a value at as many floating-point operations, as far as their curves go. So may end to end, to go
+further.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from pathlib import Path
 import attrs
 
 from replication.analysis.analyse import analyse
+from replication.analysis.checks import check_parameters
 from replication.analysis.evaluate import PUBLISHED
 from replication.config import Experiment, OtherBudget
 from replication.datasets import PreparedDataset
-from replication.files import atomic_folder, remove_leftovers
+from replication.errors import ResultsError
+from replication.files import atomic_folder, read_json, remove_leftovers
 from replication.scratch_runs import Progress, measured_run, scratch_root, silent
 from replication.training.runs import run_folder
 
 SCRATCH = Path("scratch/budgets")
+_ALL_ANEW = "get it back from git, or make all anew, without --publish"
 
 
 def budget_root(experiment: Experiment, data: PreparedDataset, budget: float, scratch: Path = SCRATCH) -> Path:
@@ -42,15 +46,19 @@ def measure_one(
     can share the work, each with a run of its own.
 
     Args:
-        results_root: publish it there, beside what is there already; without it nothing is published.
+        results_root: publish it there, beside what is there already, which must be of the same parameters and data;
+            without it nothing is published.
 
     Returns:
         What was published, or would be.
 
     Raises:
         TrainingError: the training failed.
-        ResultsError: a run is damaged, or the one that a refinement starts from is missing.
+        ResultsError: a run is damaged, or the one that a refinement starts from is missing, or what is published
+            already is of other parameters or data.
     """
+    if results_root is not None:
+        _check_published(results_root / data.name / "budgets", experiment, data)
     mine = [(one, _measured(experiment, one, data, seed, scratch, progress)) for one in asked if one.method == method]
     if results_root is None:
         return [source for _, source in mine]
@@ -100,6 +108,17 @@ def measure_budgets(
             _publish(source, target, analysed=one.analysed)
             written.append(folder / target.relative_to(temporary))
     return written
+
+
+def _check_published(folder: Path, experiment: Experiment, data: PreparedDataset) -> None:
+    """Before hours of training: runs that are not alike would be refused by every table."""
+    for run in sorted(path.parent for path in folder.glob("*/*/*/seed*/run.json")):
+        description = read_json(run / "run.json")
+        if not isinstance(description, dict) or not {"budget", "config", "data"} <= description.keys():
+            raise ResultsError(f"{run}/run.json is damaged; {_ALL_ANEW}")
+        check_parameters(run, description, attrs.evolve(experiment, budget=description["budget"]))
+        if description["data"].get("content_hash") != data.content_hash:
+            raise ResultsError(f"{run} is of other data than {data.name}'s here; {_ALL_ANEW}")
 
 
 def _published(folder: Path, data: PreparedDataset, one: OtherBudget, seed: int) -> Path:

@@ -104,7 +104,7 @@ def scratch_run(
     trains many, so the name of a run has the last two folders of `scratch`: "ablations/no-clamp digits e2e seed 0".
 
     Raises:
-        TrainingError: the training failed; the message starts with the name of the run.
+        TrainingError: the training failed; the message names the run.
     """
     root = scratch_root(experiment, data, scratch)
     if not (run_folder(root, data.name, method, seed) / "run.json").is_file():
@@ -112,6 +112,8 @@ def scratch_run(
         try:
             train(experiment, data, method, seed, root, (progress(name),))
         except TrainingError as error:
+            if str(root) in str(error):  # it says which
+                raise
             raise TrainingError(f"{name}: {error}") from error
     return root
 

@@ -11,6 +11,7 @@ a user would look for it (DVC, MLflow, tables, figures, the article) does. Takes
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -46,6 +47,9 @@ _COMMAND_SECONDS = 1800
 _SMALL: Mapping[str, Any] = yaml.safe_load((Path(__file__).parent / "tiny_params.yaml").read_text(encoding="utf-8"))
 
 
+_RUNNING: set[int] = set()  # process groups of the commands going on, whose numbers are those of their first processes
+
+
 class PipelineError(Exception):
     """Something is not as it should be."""
 
@@ -54,6 +58,12 @@ def expect(condition: object, problem: str) -> None:
     """PipelineError where the condition does not hold."""
     if not condition:
         raise PipelineError(problem)
+
+
+def end(group: int) -> None:
+    """End a process group, if there is anything left of it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 @attrs.frozen
@@ -70,8 +80,10 @@ class Workplace:
             command, cwd=self.clone, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
         )  # fmt: skip
-        limit = threading.Timer(_COMMAND_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+        late = threading.Event()
+        limit = threading.Timer(_COMMAND_SECONDS, lambda: (late.set(), end(process.pid)))
         limit.start()
+        _RUNNING.add(process.pid)
         try:
             assert process.stdout is not None
             for line in process.stdout:
@@ -79,10 +91,11 @@ class Workplace:
                 if show is not None and show.search(line):
                     print(f"  {line}", end="", flush=True)
             code = process.wait()
-        finally:  # an interruption as well: what the command has started must not outlive it
+        finally:
             limit.cancel()
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            end(process.pid)  # where this was interrupted; and what the command may have left behind
+            _RUNNING.discard(process.pid)
+        expect(not late.is_set(), f"`{' '.join(command)}` ran past {_COMMAND_SECONDS} s")
         if code != 0:
             print("".join(lines[-40:]), file=sys.stderr)
         expect(code == 0, f"`{' '.join(command)}` ended with {code}")
@@ -163,7 +176,13 @@ def reproduce(place: Workplace) -> str:
 
     print(f"dvc repro report@… for {', '.join(datasets)}", flush=True)
     with ThreadPoolExecutor(min(len(datasets), os.cpu_count() or 1)) as pool:
-        return "".join(pool.map(one_dataset, datasets))
+        try:
+            return "".join(pool.map(one_dataset, datasets))
+        except BaseException:  # a signal as well: the pool waits for its threads, and these for their commands
+            pool.shutdown(wait=False, cancel_futures=True)
+            for group in list(_RUNNING):
+                end(group)
+            raise
 
 
 def check_stages(place: Workplace, output: str) -> None:
@@ -319,6 +338,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this new folder and leave it there")
     keep = parser.parse_args().keep
     begin = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that commands are ended on the way out
     try:
         if keep is None:
             with tempfile.TemporaryDirectory(prefix="tiny-pipeline-") as folder:

@@ -16,7 +16,7 @@ from replication.analysis.analyse import analyse
 from replication.analysis.evaluate import evaluate
 from replication.budgets import budget_root, measure_budgets, measure_one
 from replication.config import OtherBudget
-from replication.errors import ConfigError, ReplicationError, TrainingError
+from replication.errors import ConfigError, ReplicationError, ResultsError, TrainingError
 from replication.files import read_csv, read_json, write_json
 from replication.training.train import train
 
@@ -116,6 +116,21 @@ def test_one_run_can_be_published_beside_what_is_published(experiment, digits, t
     (edited.parent / "stray.csv").touch()
     measure_one(experiment, asked, digits, "e2e", 1, results_root=RESULTS)
     assert edited.read_bytes() == published and not (edited.parent / "stray.csv").exists(), "replaced as a whole"
+    del trained[:]
+    other = attrs.evolve(experiment, optimizer=attrs.evolve(experiment.optimizer, learning_rate=0.1))
+    with pytest.raises(
+        ResultsError, match=r"^results/digits/budgets/0\.5/\S+/seed0 was trained with optimizer\.learning"
+    ):
+        measure_one(other, asked, digits, "e2e", 0, results_root=RESULTS)
+    run = folder("0.5", 1) / "run.json"
+    description = read_json(run)
+    write_json(run, description | {"data": description["data"] | {"content_hash": "0" * 64}})
+    with pytest.raises(ResultsError, match=rf"^{run.parent} is of other data than digits's here"):
+        measure_one(experiment, asked, digits, "e2e", 0, results_root=RESULTS)
+    run.write_text("[]")
+    with pytest.raises(ResultsError, match=rf"^{run} is damaged; get it back from git, or make all anew"):
+        measure_one(experiment, asked, digits, "e2e", 0, results_root=RESULTS)
+    assert not trained, "before the training"
 
 
 def test_of_many_runs_each_is_followed_and_fails_under_its_name(experiment, digits):

@@ -307,7 +307,7 @@ def test_a_refinement_under_another_budget_comes_after_what_it_starts_from(tmp_p
         ({"digits": {"e2e": [float("nan")]}}, r"budgets\.digits\.e2e: nan is no budget"),
         ({"digits": {"e2e": [True]}}, r"budgets\.digits\.e2e: True is no budget"),
         ({"digits": {"e2e": ["0.5"]}}, r"budgets\.digits\.e2e: '0\.5' is no budget"),
-        ({"mnist": {"analysed": [0.5]}}, r"analysed at 0\.5 has no BoostResNet"),
+        ({"mnist": {"analysed": [0.5]}}, r"analysed at 0\.5 has no run to take apart; add 0\.5 to"),
         ({"mnist": {"adaboost-mm": [0.5], "e2e": [0.5]}}, r"adaboost-mm at 0\.5 has no BoostResNet"),
         ({"digits": {"e2e": [101]}}, r"budgets\.digits\.e2e: 101 is no budget"),
         (

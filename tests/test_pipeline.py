@@ -6,11 +6,13 @@ import ast
 import fnmatch
 import importlib.util
 import itertools
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -302,12 +304,28 @@ def test_the_runs_that_variants_are_held_against_are_dependencies() -> None:
                 assert f"runs/${{item.dataset}}/{method}" in STAGES["ablations"]["deps"], variant.name
 
 
-def test_the_tiny_pipeline_knows_the_parameters(tmp_path: Path) -> None:
+def load_tiny_pipeline() -> ModuleType:
     specification = importlib.util.spec_from_file_location("tiny_pipeline", ROOT / "scripts" / "tiny_pipeline.py")
     assert specification and specification.loader
     tiny_pipeline = importlib.util.module_from_spec(specification)
     sys.modules["tiny_pipeline"] = tiny_pipeline  # attrs looks the module up
     specification.loader.exec_module(tiny_pipeline)
+    return tiny_pipeline
+
+
+def test_a_command_of_the_tiny_pipeline_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_pipeline = load_tiny_pipeline()
+    place = tiny_pipeline.Workplace(tmp_path, dict(os.environ))
+    assert place.run("sh", "-c", "echo said; echo more >&2") == "said\nmore\n"
+    monkeypatch.setattr(tiny_pipeline, "_COMMAND_SECONDS", 0.2)
+    # The first process ends at once; what it has started holds the output open.
+    with pytest.raises(tiny_pipeline.PipelineError, match=r"`sh -c sleep 100 & echo` ran past 0\.2 s"):
+        place.run("sh", "-c", "sleep 100 & echo")
+    assert not tiny_pipeline._RUNNING
+
+
+def test_the_tiny_pipeline_knows_the_parameters(tmp_path: Path) -> None:
+    tiny_pipeline = load_tiny_pipeline()
     # Whatever the lists of the checkout are.
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"ablations_of": [], "budgets": {}}))
     tiny_pipeline.shrink_params(tmp_path / "params.yaml")

@@ -91,9 +91,8 @@ def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[OtherB
     which they can be trained; nothing where the dataset has no section.
 
     Raises:
-        ConfigError: as in `load_experiment`, or a list holds what is no budget, or one twice, or one that
-            BoostResNet is not to have. End-to-end training may be alone under a budget: it is what others are held
-            against.
+        ConfigError: as in `load_experiment`, or a list holds what is no budget, or one twice, or one at which
+            BoostResNet is not run. End-to-end training may be alone: it is what others are held against.
     """
     own = load_experiment(dataset, path).budget
     sections = _mapping(_read(path)["budgets"], f"{path}: budgets")
@@ -137,10 +136,8 @@ def _check_budgets(section: Mapping[str, Any], where: str) -> None:
     for method, budgets in names.items():
         known = budgets if method == "e2e" else boosted | alone if method == _ANALYSED else boosted
         for budget in sorted(budgets - known):
-            raise ConfigError(
-                f"{where}: {method} at {budget} has no BoostResNet to start from or be held against; add "
-                f"{budget} to {where}.boostresnet"
-            )
+            lacks = "no run to take apart" if method == _ANALYSED else "no BoostResNet to start from or be held against"
+            raise ConfigError(f"{where}: {method} at {budget} has {lacks}; add {budget} to {where}.boostresnet")
 
 
 def _variant(name: str, value: Any, values: Mapping[str, Any]) -> Variant:

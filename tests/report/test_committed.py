@@ -8,7 +8,7 @@ import pytest
 
 from replication.config import DATASETS
 from replication.files import read_json
-from replication.report import build, headline
+from replication.report import build, headline, readme
 from replication.report.claims import judge, judge_budgets
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +28,11 @@ def test_verdicts_are_those_of_the_results(dataset: str) -> None:
             assert words == tuple(entry[name] for name in ("id", "claim", "criterion", "verdict", "reason", "n"))
             assert entry["statistic"] == (pytest.approx(verdict.statistic) if verdict.statistic is not None else None)
             assert entry["values"] == pytest.approx(verdict.values), "other runs than these were judged"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/RESULTS.md"])
+def test_tables_of_pages_are_those_of_the_results(page: str) -> None:
+    assert readme.is_current(ROOT / page, RESULTS), "`python -m replication readme` makes them anew"
 
 
 @pytest.mark.parametrize("dataset", PUBLISHED)

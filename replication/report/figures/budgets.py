@@ -40,7 +40,7 @@ def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | N
     alone, budgets = [one for one in budgets if not one.runs], with_boostresnet(budgets)
     if not budgets:
         return None
-    alone = [one for one in alone if _ends(one.results.of("e2e")) > _ends(budgets[0].compared.of("e2e"))][-1:]
+    alone = [one for one in alone if not _is_joined(one, budgets[0].compared.of("e2e"))][-1:]
     counted = cost is not None and all(operations(run, cost) for budgeted in budgets for run in budgeted.runs)
     shown = {f"{budgeted.budget:g}": budgeted.runs for budgeted in budgets}
     shown |= {f"{one.budget:g}": one.results.of("e2e") for one in alone} if counted else {}
@@ -94,8 +94,10 @@ def _by_updates(runs: Sequence[Run], held_out: str) -> list[Curve]:
     ]
 
 
-def _ends(runs: Sequence[Run]) -> int:
-    return max((run.metrics.gradient_updates for run in runs), default=0)
+def _is_joined(one: Budgeted, curves: Sequence[Run]) -> bool:
+    """Whether the curves of all its seeds are among these, as their ends."""
+    ends = {run.seed: run.metrics.gradient_updates for run in curves}
+    return all(ends.get(run.seed, 0) >= run.metrics.gradient_updates for run in one.results.of("e2e"))
 
 
 def _column(rows: Sequence[Any], name: str) -> np.ndarray:
