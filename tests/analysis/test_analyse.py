@@ -6,6 +6,7 @@ import attrs
 import pytest
 import torch
 
+from replication.analysis import weak_learning
 from replication.analysis.analyse import TABLES, analyse
 from replication.analysis.evaluate import evaluate
 from replication.analysis.margins import l1_complexity
@@ -26,6 +27,36 @@ def quick(experiment):
 
 def tables_of(folder):
     return {name: read_csv(folder / "analysis" / f"{name}.csv") for name in TABLES}
+
+
+def test_rounds_are_counted_by_what_holds_in_them(quick, digits, tmp_path, monkeypatch):
+    """Five rounds in which the two halves of the weak learning condition, and the ends of intervals, differ."""
+    made = weak_learning.weak_learning_rows
+    gains, covariances = (True, True, True, False, False), (True, False, False, True, False)
+    lows, highs = (0.1, -0.1, 0.2, -0.3, -0.2), (0.3, 0.2, 0.4, 0.1, -0.1)
+
+    def crafted(*arguments, **options):
+        values = zip(made(*arguments, **options), gains, covariances, lows, highs, strict=True)
+        return [
+            row | {"gain_positive": gain, "covariance_nonpositive": covariance, "gamma_low": low, "gamma_high": high,
+                   "covariance_low": low, "proof_covariance_low": high, "proof_covariance_nonpositive": not gain}
+            for row, gain, covariance, low, high in values
+        ]  # fmt: skip
+
+    monkeypatch.setattr(weak_learning, "weak_learning_rows", crafted)
+    runs = tmp_path / "runs"
+    train(quick, digits, "boostresnet", 0, runs)
+    theory = analyse(quick, digits, "boostresnet", 0, runs, tmp_path / "results")["theory"]
+    assert {key: count for key, count in theory.items() if key.endswith("_blocks") and key != "bound_holds_blocks"} == {
+        "positive_gain_blocks": 3,
+        "nonpositive_covariance_blocks": 2,
+        "condition_blocks": 1,
+        "surely_positive_gain_blocks": 2,
+        "surely_nonpositive_gain_blocks": 1,
+        "surely_positive_covariance_blocks": 2,
+        "nonpositive_proof_covariance_blocks": 2,
+        "surely_positive_proof_covariance_blocks": 4,
+    }
 
 
 def test_the_analysis_of_a_boostresnet_run_agrees_with_what_the_run_recorded(quick, digits, tmp_path):
