@@ -81,7 +81,12 @@ class Workplace:
             stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
         )  # fmt: skip
         late = threading.Event()
-        limit = threading.Timer(_COMMAND_SECONDS, lambda: (late.set(), end(process.pid)))
+
+        def too_late() -> None:
+            late.set()
+            end(process.pid)
+
+        limit = threading.Timer(_COMMAND_SECONDS, too_late)
         limit.start()
         _RUNNING.add(process.pid)
         try:
