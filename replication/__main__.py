@@ -156,7 +156,7 @@ def budgets(
     device: Device = "",
 ) -> None:
     """Train methods under the other budgets of `budgets`: what do longer blocks change?"""
-    from replication.budgets import SCRATCH, measure_budgets, measure_one
+    from replication.budgets import measure_budgets, measure_one
     from replication.config import load_budgets, load_lists
     from replication.training import interruption
 
@@ -176,7 +176,8 @@ def budgets(
     interruption.listen()
     show = terminal.progress_of
     if seed is not None:
-        for folder in measure_one(experiment, asked, data, only, seed, SCRATCH, RESULTS if publish else None, show):
+        target = RESULTS if publish else None
+        for folder in measure_one(experiment, asked, data, only, seed, results_root=target, progress=show):
             print(f"{'wrote' if publish else 'measured'} {folder}")
         return
     for folder in measure_budgets(experiment, asked, data, seeds, RESULTS, progress=show):

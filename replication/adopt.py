@@ -82,7 +82,7 @@ def adopt(
     if other and method == "boostresnet":
         _check_refinement(source, target, run_folder(target.parents[2], dataset, _REFINED, seed))
     if method == _REFINED:
-        _check_start(source, run_folder(target.parents[2], dataset, "boostresnet", seed))
+        _check_start(source, description, run_folder(target.parents[2], dataset, "boostresnet", seed))
     if source.resolve() != target.resolve():
         with atomic_folder(target) as temporary:
             for path in source.iterdir():
@@ -177,16 +177,15 @@ def _check_refinement(source: Path, target: Path, refined: Path) -> None:
         raise ResultsError(f"{refined} started from another run than {source}; remove it first, or keep {target}")
 
 
-def _check_start(refined: Path, start: Path) -> None:
+def _check_start(refined: Path, description: dict[str, Any], start: Path) -> None:
     """A refinement is recorded as one of the BoostResNet run that is here: its first point must be that one's last.
 
     Nothing is said where that run is not here, or its curves were measured otherwise.
     """
     if not (start / "run.json").is_file():
         return
-    read_run(start, *_identity(start, read_description(start)))
-    settings = [read_description(folder)["config"].get("evaluation") for folder in (start, refined)]
-    if settings[0] != settings[1]:
+    before = read_run(start, description["dataset"], "boostresnet", description["seed"])
+    if before["config"].get("evaluation") != description["config"].get("evaluation"):
         return
     last, first = read_csv(start / "history.csv")[-1], read_csv(refined / "history.csv")[0]
     losses = [(last[column], first[column]) for column in last if column.endswith("_loss") and last[column]]

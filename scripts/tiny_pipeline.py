@@ -45,8 +45,6 @@ _STAGE = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
 _COMMAND_SECONDS = 1800
 
 _SMALL: Mapping[str, Any] = yaml.safe_load((Path(__file__).parent / "tiny_params.yaml").read_text(encoding="utf-8"))
-
-
 _RUNNING: set[int] = set()  # process groups of the commands going on, whose numbers are those of their first processes
 
 
@@ -89,17 +87,20 @@ class Workplace:
         limit = threading.Timer(_COMMAND_SECONDS, too_late)
         limit.start()
         _RUNNING.add(process.pid)
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                lines.append(line)
-                if show is not None and show.search(line):
-                    print(f"  {line}", end="", flush=True)
-            code = process.wait()
-        finally:
-            limit.cancel()
-            end(process.pid)  # where this was interrupted; and what the command may have left behind
-            _RUNNING.discard(process.pid)
+        with process:
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    lines.append(line)
+                    if show is not None and show.search(line):
+                        print(f"  {line}", end="", flush=True)
+                code = process.wait()
+            except BaseException:
+                end(process.pid)
+                raise
+            finally:
+                limit.cancel()
+                _RUNNING.discard(process.pid)
         expect(not late.is_set(), f"`{' '.join(command)}` ran past {_COMMAND_SECONDS} s")
         if code != 0:
             print("".join(lines[-40:]), file=sys.stderr)

@@ -100,11 +100,24 @@ def differences_at_end(
     """
     if results.incomparable(first, second):
         return []
-    pairs = [(run, other) for run in results.of(first) if (other := results.seed(second, run.seed))]
+    pairs = _of_one_seed(results.of(first), results.of(second))
     if equal_updates and any(run.metrics.gradient_updates != other.metrics.gradient_updates for run, other in pairs):
         return []
+    return end_differences(results.of(first), results.of(second), accuracy)
+
+
+def end_differences(first: Sequence[Run], second: Sequence[Run], accuracy: str = "test_accuracy") -> list[float]:
+    """A final accuracy of these runs less that of those, seed by seed, whatever their lengths; without what
+    one of the two lacks.
+    """
+    pairs = _of_one_seed(first, second)
     values = [(getattr(run.metrics, accuracy), getattr(other.metrics, accuracy)) for run, other in pairs]
     return [ours - theirs for ours, theirs in values if ours is not None and theirs is not None]
+
+
+def _of_one_seed(first: Sequence[Run], second: Sequence[Run]) -> list[tuple[Run, Run]]:
+    others = {run.seed: run for run in second}
+    return [(run, others[run.seed]) for run in first if run.seed in others]
 
 
 def compared_at(results: DatasetResults) -> str:

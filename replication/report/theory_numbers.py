@@ -9,7 +9,7 @@ from statistics import fmean
 from replication.report.ablations import difference_text
 from replication.report.budgets import Budgeted, differences, updates_worth, with_boostresnet
 from replication.report.claims import student_interval
-from replication.report.comparisons import differences_at_end, equal_updates_points, paired_accuracies
+from replication.report.comparisons import differences_at_end, end_differences, equal_updates_points, paired_accuracies
 from replication.report.costs import Cost
 from replication.report.formats import Estimate, counts, fixed, points_text, quantity, significant
 from replication.report.labels import STOCK_LIBRARY
@@ -56,7 +56,7 @@ def theory_numbers(runs: Sequence[Run]) -> dict[str, str]:
     }
     after = [_rounds_before_the_bound_says_more(run) for run in runs]
     if all(after):
-        values["bound_after_zero"] = quantity(counts([number for number in after if number], ""), "round")
+        values["bound_after_zero"] = quantity(counts(after, ""), "round")
     differences = [run.metrics.lemma_difference for run in runs if run.metrics.lemma_difference is not None]
     if differences:
         values["lemma_difference"] = significant(max(differences), "", 2)
@@ -97,7 +97,8 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
     `budgets/alone/…`: end to end where it is alone under its budget.
     """
     values: dict[str, str] = {}
-    others, every = [budgeted.results for budgeted in budgets if not budgeted.own], budgets
+    others = [budgeted.results for budgeted in budgets if not budgeted.own]
+    alone = [budgeted.results for budgeted in budgets if not budgeted.runs]
     budgets = with_boostresnet(budgets)
     for name, budgeted in zip(("first", "last"), (*budgets[:1], *budgets[-1:]), strict=False):
         runs = budgeted.runs
@@ -113,7 +114,7 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
         return values
     values["budgets/methods"] = _methods_text(others)
     values |= {f"budgets/last/{name}": text for name, text in _other_methods(budgets[-1].results).items()}
-    values |= _end_to_end_alone([one.results for one in every if not one.runs], budgets[-1].results)
+    values |= _end_to_end_alone(alone, budgets[-1].results)
     compared = [budgeted for budgeted in budgets if differences(budgeted, cost)]
     own = [budgeted.budget for budgeted in budgets if budgeted.own]
     if own and compared and compared[-1].budget > own[0]:
@@ -168,9 +169,7 @@ def _end_to_end_alone(others: Sequence[DatasetResults], longest: DatasetResults)
         "against": counts([run.metrics.gradient_updates for run in boosted], ""),
     }
     for split in ("test", "validation"):
-        ends = {run.seed: getattr(run.metrics, f"{split}_accuracy") for run in runs}
-        pairs = [(getattr(run.metrics, f"{split}_accuracy"), ends.get(run.seed)) for run in boosted]
-        gaps = [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
+        gaps = end_differences(boosted, runs, f"{split}_accuracy")
         texts |= {f"gap/{split}": difference_text(gaps, _POINTS)} if gaps else {}
     return {f"budgets/alone/{name}": text for name, text in texts.items()}
 

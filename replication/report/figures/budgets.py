@@ -28,8 +28,8 @@ from replication.report.results import Run
 
 # BoostResNet's own look is that of the experiment's own budget; longer blocks are darker, shorter ones lighter.
 _LONGER: tuple[dict[str, Any], ...] = ({"color": "#004B78", "marker": "^"}, {"color": "#001E30", "marker": "D"})
-_ALONE: dict[str, Any] = {"color": "#8F3E00", "marker": "D"}
 _SHORTER: tuple[dict[str, Any], ...] = ({"color": "#7FB8DE", "marker": "v"}, {"color": "#B5D6EC", "marker": "<"})
+_ALONE: dict[str, Any] = {"color": "#8F3E00", "marker": "D"}  # end to end under a budget of its own
 
 
 def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | None:
