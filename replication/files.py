@@ -186,6 +186,19 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         raise ReplicationError(f"cannot read {path}: {error}; run the stage that writes it again") from error
 
 
+def hash_of_code(package: Path, parts: Iterable[str]) -> str:
+    """SHA-256 over Python files of `package`, names and content, by the byte: a copy elsewhere is the same code.
+
+    Args:
+        package: the folder that `parts`, files or folders without their subfolders, are in.
+    """
+    digest = hashlib.sha256()
+    for place in (package / part for part in parts):
+        for path in sorted(place.glob("*.py")) if place.is_dir() else [place]:
+            digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def md5(path: Path) -> str:
     """MD5 of a file, in hexadecimal: what the dataset servers publish; not a defence against forgery."""
     return _digest(path, "md5")

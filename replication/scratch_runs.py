@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from replication.analysis.evaluate import evaluate
 from replication.config import Experiment
 from replication.datasets import PreparedDataset
 from replication.errors import ReplicationError, TrainingError
-from replication.files import read_json, sha256
+from replication.files import hash_of_code, read_json, sha256
 from replication.training.checkpoint import run_key
 from replication.training.device import choose_device, describe_versions
 from replication.training.interruption import asked_to_stop
@@ -87,14 +86,8 @@ def _stop_if_asked() -> None:
         raise Stopped(number)
 
 
-def _measuring_code() -> str:
-    package = Path(__file__).resolve().parent
-    files = [*sorted((package / "analysis").glob("*.py")), package / "rounding.py"]
-    return hashlib.sha256(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)).hexdigest()
-
-
-# Of the code as it was imported: hours later, when a training has ended, the files may have been edited.
-_MEASURING_CODE = _measuring_code()
+# As it was imported: hours later, when a training has ended, the files may have been edited.
+_MEASURING_CODE = hash_of_code(Path(__file__).resolve().parent, ("analysis", "rounding.py"))
 
 
 def scratch_run(

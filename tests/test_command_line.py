@@ -104,6 +104,9 @@ def test_a_training_that_cannot_be_says_which_it_was(workspace):
     again = run("train", "digits", "boostresnet", "--no-track", cwd=workspace, RANK="a")
     assert "runs/digits/boostresnet/seed0 holds a finished run, which this one replaces" in again.stdout
     assert again.returncode == 0 and "wrote runs/digits/boostresnet/seed0" in again.stdout, again.stderr
+    for processes in ("a", "0", "-1"):
+        none = run("train", "digits", "boostresnet", "--no-track", cwd=workspace, WORLD_SIZE=processes)
+        assert_one_clear_line(none, f"WORLD_SIZE={processes} is no number of processes; unset it, or start them with")
     (workspace / "params.yaml").write_text(parameters.replace("budget: 0.0001", "budget: 0.0002"))
     answer = run("train", "digits", "boostresnet-refined", "--no-track", cwd=workspace)
     assert_one_clear_line(answer, "error: digits boostresnet-refined seed 0: runs/digits/boostresnet/seed0 was trained")

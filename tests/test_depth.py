@@ -11,7 +11,7 @@ import pytest
 from replication.config import DepthParams
 from replication.depth import measure_depth
 from replication.errors import ConfigError, ResultsError
-from replication.files import read_csv
+from replication.files import hash_of_code, read_csv
 from replication.training import checkpoint
 from replication.training.checkpoint import run_key
 from replication.training.train import train
@@ -79,18 +79,25 @@ def test_a_run_of_other_code_is_trained_again(shallow, digits, trained, monkeypa
 
 def test_the_code_that_trains_is_in_the_key_of_a_run(tmp_path, monkeypatch):
     """To the byte, and by what is in it: a copy elsewhere is the same code."""
-    here = run_key({"seed": 0})
     package = Path(checkpoint.__file__).parents[1]
     shutil.copytree(package, tmp_path / "replication", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "replication/training/checkpoint.py"))
-    assert run_key({"seed": 0}) == here != run_key({"seed": 1})
-    for folder in ("boosting", "training", "report"):
-        path = sorted((tmp_path / "replication" / folder).glob("[a-z]*.py"))[0]
+    here = hash_of_code(package, checkpoint.CODE)
+    for name, trains in {
+        "boosting/multiclass.py": True,
+        "datasets/loader.py": True,
+        "training/update.py": True,
+        "datasets/download.py": False,
+        "report/build.py": False,
+    }.items():
+        path = tmp_path / "replication" / name
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + b" ")
-        assert (run_key({"seed": 0}) == here) is (folder == "report"), "no run depends on the report"
+        assert (hash_of_code(tmp_path / "replication", checkpoint.CODE) != here) is trains, name
         path.write_bytes(whole)
-        assert run_key({"seed": 0}) == here
+        assert hash_of_code(tmp_path / "replication", checkpoint.CODE) == here
+    key = run_key({"code": "is named"})
+    monkeypatch.setattr(checkpoint, "_CODE", "other code")
+    assert run_key({"code": "is named"}) != key
 
 
 def test_what_is_missing_is_named(shallow, digits):

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from replication.config import METHODS, load_experiment, load_lists, load_variants
+from replication.training.checkpoint import CODE
 from scripts.reproduce import HALVES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,6 +198,12 @@ def test_a_stage_depends_on_no_other_code(stage: str) -> None:
     stale = [name for name in WITHOUT.get(stage, {}) if not any(belongs_to(module, [name]) for module in modules)]
     stale += [name for name in WITHOUT.get(stage, {}) if module_path(name) in declared(stage)]
     assert not stale, f"{stage} imports none of these, or depends on them; take them out of WITHOUT"
+
+
+def test_the_code_in_the_key_of_a_run_is_what_the_stage_depends_on() -> None:
+    hashed = {ROOT / "replication" / part for part in CODE}
+    assert set(declared("train")) == hashed
+    assert all(path in hashed or path.parent in hashed for path in declared("refine"))
 
 
 def test_every_file_a_stage_reads_is_made_by_another_or_kept_in_git() -> None:

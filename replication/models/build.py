@@ -6,7 +6,7 @@ The released reading on CIFAR-10 (`python -m replication layers cifar10`), count
     stem      3x3, 3 -> 16, BN                                          1           464 = 432 + 32
     stage 1   8 blocks of 16 on 32x32                                  16        37,376 = 8 (2 * 2,304 + 64)
     stage 2   8 blocks of 32 on 16x16, first from 16                   16       143,872 = 13,952 + 7 * 18,560
-    stage 3   8 blocks of 64 on 8x8, first from 32                     16       573,440 = 55,552 + 7 * 73,856
+    stage 3   8 blocks of 64 on 8x8, first from 32                     16       573,440 = 55,552 + 7 * 73,984
     head      mean over pixels, linear 64 -> 10                         1           650
     total     25 rounds                                                50       755,802
 

@@ -8,6 +8,11 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
+def has_batch_norms(module: nn.Module) -> bool:
+    """Whether there is any batch norm in `module`."""
+    return any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+
+
 def fold_batch_norms(module: nn.Module) -> nn.Module:
     """A copy of `module` in evaluation mode in which every convolution absorbs the batch norm that follows it.
 

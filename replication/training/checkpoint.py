@@ -23,13 +23,17 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from replication.config import CheckpointParams
-from replication.files import atomic_path
+from replication.files import atomic_path, hash_of_code
 from replication.training import interruption
 from replication.training.distributed import agree, rank
 
 _KEPT = 2
 _METADATA = "state"
 _DIGEST = 64  # hexadecimal digits of SHA-256, before the safetensors bytes
+#: What trains, beside the parameters and the data: the code that the train stage of dvc.yaml depends on.
+CODE = ("boosting", "datasets/loader.py", "datasets/pairs.py", "models", "training")
+# As it was imported: by the time that the next of several runs starts, the files may have been edited.
+_CODE = hash_of_code(Path(__file__).resolve().parents[1], CODE)
 # Updates made without a look at the clock and at signals that came in.
 _CHUNK = 100
 
@@ -168,9 +172,4 @@ def run_key(determines: dict[str, Any]) -> str:
     Args:
         determines: configuration, method, seed, data hash, versions, start; as JSON can say it.
     """
-    digest = hashlib.sha256(json.dumps(determines, sort_keys=True).encode())
-    package = Path(__file__).resolve().parent.parent
-    for folder in ("boosting", "config", "datasets", "models", "training"):
-        for path in sorted((package / folder).glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:32]
+    return hashlib.sha256(json.dumps([determines, _CODE], sort_keys=True).encode()).hexdigest()[:32]

@@ -20,14 +20,26 @@ from replication.errors import TrainingError
 
 
 def join_group(device_type: str) -> None:
-    """Enter the process group that torchrun's environment variables describe; nothing where there are none."""
-    if "WORLD_SIZE" not in os.environ or dist.is_initialized() or int(os.environ["WORLD_SIZE"]) == 1:
+    """Enter the process group that torchrun's environment variables describe; nothing where there are none.
+
+    Raises:
+        TrainingError: they describe none, or nobody answers at their address.
+    """
+    if dist.is_initialized() or _asked_for() == 1:
         return
     try:
         dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"cannot join the processes of torchrun ({reason}); check its address and port") from error
+
+
+def _asked_for() -> int:
+    """How many processes shall train together, by the environment."""
+    asked = os.environ.get("WORLD_SIZE", "1")
+    if not asked.isascii() or not asked.isdecimal() or int(asked) == 0:
+        raise TrainingError(f"WORLD_SIZE={asked} is no number of processes; unset it, or start them with torchrun")
+    return int(asked)
 
 
 def leave_group() -> None:

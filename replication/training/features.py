@@ -15,7 +15,7 @@ from replication.datasets.loader import DeviceSplit, random_crop_flip, sample_wi
 from replication.errors import TrainingError
 from replication.models import ResNet
 from replication.models.ensemble import Ensemble
-from replication.models.folding import fold_batch_norms
+from replication.models.folding import fold_batch_norms, has_batch_norms
 from replication.training.checkpoint import Snapshot
 from replication.training.distributed import share
 from replication.training.seeds import generator
@@ -40,7 +40,7 @@ class FrozenPrefix:
 
     Args:
         network: whose modules they are.
-        fast: channels last, and copies with folded batch norms instead of the modules themselves.
+        fast: channels last, and in the place of modules with batch norms copies in which these are folded.
         training: batch norms go by each training batch and follow it with their running statistics, as in the released
             code. The outputs on an image then change with every update, so that none are stored, and no norm is folded.
         bfloat16: convolutions and matrix products of training batches in bfloat16 (autocast), as in what is trained on
@@ -57,7 +57,8 @@ class FrozenPrefix:
         """Take `module`, the next of the network, into the prefix."""
         module.eval()
         module.requires_grad_(False)
-        self.modules.append(fold_batch_norms(module) if self._fast and self.fixed else module)
+        folds = self._fast and self.fixed and has_batch_norms(module)  # a copy of what has none would only take room
+        self.modules.append(fold_batch_norms(module) if folds else module)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

@@ -47,6 +47,17 @@ def test_folding_changes_nothing_but_rounding_and_leaves_the_original_alone(netw
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
+def test_a_frozen_prefix_copies_only_what_it_folds(network):
+    perceptron = build_network(ModelParams(reading="mlp", blocks=2, width=8), (1, 8, 8), 10, 0)
+    for whole, copies in ((network, True), (perceptron, False)):
+        prefix = FrozenPrefix(whole, fast=True)
+        for module in whole.rounds:
+            prefix.freeze(module)
+            assert (prefix.modules[-1] is not module) is copies
+            assert not prefix.modules[-1].training
+            assert not any(parameter.requires_grad for parameter in prefix.modules[-1].parameters())
+
+
 @pytest.mark.parametrize(
     ("limits", "place"),
     [

@@ -1,0 +1,69 @@
+"""Whether the parts of a network fit together: one image is sent through it, module by module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from replication.errors import TrainingError
+from replication.models.resnet import ConvolutionalStem, ResNet
+
+
+def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
+    """See that `network` can be trained block by block; it is left as it was.
+
+    Args:
+        image: one, normalised, (1, C, H, W), on the network's device.
+        num_classes: of the labels.
+
+    Raises:
+        TrainingError: a module does not take what the one before it puts out, overwrites it, or changes its shape where
+            no stage starts; or the head does not give a logit per class. The line names the module.
+    """
+    rounds, names, starts = len(network.rounds), len(network.names), network.stage_starts
+    if rounds == 0 or rounds != names:
+        raise TrainingError(f"the network has {rounds} modules and {names} names; give it modules, and a name for each")
+    if list(starts) != sorted(set(starts) & set(range(1, rounds))):
+        raise TrainingError(f"stage_starts are {starts}; they must be indices of modules after the first, in order")
+    modes = {part: part.training for part in network.modules()}
+    network.eval()
+    try:
+        logits = _output("the head", network.head, _through_modules(network, image))
+    finally:
+        for part, training in modes.items():
+            part.training = training
+    if logits.shape != (1, num_classes):
+        raise TrainingError(f"the head makes {_shape(logits)} of one image; it must be a logit for each of the"
+                            f" {num_classes} classes")  # fmt: skip
+
+
+def _through_modules(network: ResNet, image: Tensor) -> Tensor:
+    g = network.stem_input(image)
+    for index, (module, name) in enumerate(zip(network.rounds, network.names, strict=True)):
+        given, what = g.clone(), f"module {index} ({name})"
+        output = _output(what, module, g)
+        if not (torch.equal(g, given) or isinstance(module, ConvolutionalStem)):
+            raise TrainingError(f"{what} overwrites its input, which is used again; let it work on a copy")
+        if index > 0 and output.shape != g.shape and index not in network.stage_starts:
+            raise TrainingError(
+                f"{what} makes {_shape(output)} of {_shape(g)}; put {index} into stage_starts if a stage begins there"
+            )
+        g = output
+    return g
+
+
+@torch.no_grad()
+def _output(what: str, module: nn.Module, g: Tensor) -> Tensor:
+    try:
+        output = module(g)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TrainingError(f"{what} does not take {_shape(g)}, which comes before it: {reason}") from error
+    if not isinstance(output, Tensor):
+        raise TrainingError(f"{what} gives a {type(output).__name__}; it must be a tensor")
+    return output
+
+
+def _shape(g: Tensor) -> str:
+    """'(12, 16, 16)', without the batch."""
+    return str(tuple(g.shape[1:]))

@@ -1,0 +1,89 @@
+"""A network of one's own: what does not fit together is named in one line, and what does is left as it was."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import torch
+from torch import Tensor, nn
+
+from replication.errors import TrainingError
+from replication.models.fitting import check_fits
+from replication.models.resnet import ConvolutionalStem, Head, PlainBlock, ReleasedBlock, ResNet
+from replication.training.boostresnet import train_boostresnet
+from replication.training.device import choose_device
+from replication.training.record import Recorder
+from replication.training.session import open_session
+
+IMAGE = torch.rand(1, 3, 8, 8)
+
+
+class Adding(nn.Module):
+    """Adds to what it is given, in its place."""
+
+    def forward(self, g: Tensor) -> Tensor:
+        return g.add_(1.0)
+
+
+class Pair(nn.Module):
+    def forward(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        return g, g
+
+
+def network(*modules: nn.Module, features: int = 4, classes: int = 2, pool: bool = True, **others) -> ResNet:
+    modules = modules or (ConvolutionalStem(3, 4), PlainBlock(4))
+    settings = {"names": [f"part{index}" for index in range(len(modules))], "stage_starts": (), "flatten": False}
+    return ResNet(list(modules), head=Head(features, classes, pool=pool), **settings | others)
+
+
+def stem() -> ConvolutionalStem:
+    return ConvolutionalStem(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        (network(names=["stem"]), "the network has 2 modules and 1 names; give it modules, and a name for each"),
+        (network(stage_starts=(0,)), r"stage_starts are \(0,\); they must be indices of modules after the first"),
+        (network(stage_starts=(2,)), r"stage_starts are \(2,\); "),
+        (network(stem(), PlainBlock(5)), r"module 1 \(part1\) does not take \(4, 8, 8\), which comes before it: "),
+        (network(ConvolutionalStem(1, 4)), r"module 0 \(part0\) does not take \(3, 8, 8\), which comes before it: "),
+        (network(stem(), ReleasedBlock(4, 8, 2), features=8),
+         r"module 1 \(part1\) makes \(8, 4, 4\) of \(4, 8, 8\); put 1 into stage_starts if a stage begins there"),
+        (network(stem(), Adding()), r"module 1 \(part1\) overwrites its input, which is used again"),
+        (network(stem(), Pair()), r"module 1 \(part1\) gives a tuple; it must be a tensor"),
+        (network(features=5), r"the head does not take \(4, 8, 8\), which comes before it: "),
+        (network(features=4, pool=False), r"the head does not take \(4, 8, 8\), which comes before it: "),
+        (network(classes=3), r"the head makes \(3,\) of one image; it must be a logit for each of the 2 classes"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(wrong, problem):
+    with pytest.raises(TrainingError, match=f"^{problem}") as found:
+        check_fits(wrong, IMAGE, 2)
+    assert "\n" not in str(found.value)
+    assert wrong.training, "left as it was"
+
+
+def test_what_fits_is_left_as_it_was():
+    fitting = network(stem(), PlainBlock(4), ReleasedBlock(4, 8, 2), features=8, stage_starts=(2,))
+    fitting.rounds[1].eval()
+    before = {name: value.clone() for name, value in fitting.state_dict().items()}
+    generator = torch.get_rng_state()
+    check_fits(fitting, IMAGE, 2)
+    assert [module.training for module in fitting.rounds] == [True, False, True]
+    assert all(torch.equal(before[name], value) for name, value in fitting.state_dict().items())
+    assert torch.equal(generator, torch.get_rng_state())
+
+
+def test_a_session_takes_a_network_of_ones_own_and_refuses_what_does_not_fit(experiment, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    device = choose_device(experiment.runtime)
+    session = open_session(experiment, digits, seed=0, device=device, recorder=Recorder(device))
+    with pytest.raises(TrainingError, match=r"module 0 \(part0\) does not take \(1, 8, 8\)"):
+        session.with_network(network(classes=10))
+    with pytest.raises(TrainingError, match="must be a logit for each of the 10 classes"):
+        session.with_network(network(ConvolutionalStem(1, 4), PlainBlock(4)))
+    own = session.with_network(network(ConvolutionalStem(1, 4), PlainBlock(4), classes=10))
+    assert attrs.evolve(own, network=session.network) == session
+    train_boostresnet(own)
+    assert [row["module"] for row in own.recorder.rows["rounds"]] == ["part0", "part1"]
