@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from replication import terminal
-from replication.config import DATASETS, METHODS, Experiment, load_experiment
-from replication.errors import ConfigError, ResultsError
+from replication.config import DATASETS, Experiment, load_experiment
+from replication.errors import ResultsError
+from replication.options import Dataset, Device, Method, OneSeed, Params, Publish, Seed, Track, check_only
 
 if TYPE_CHECKING:
     from replication.datasets import PreparedDataset
@@ -25,30 +25,11 @@ app = typer.Typer(
 )
 
 
-def _one_of(kind: str, known: tuple[str, ...]) -> Callable[[str], str]:
-    """A check before a subcommand starts; its ConfigError becomes one line, as every other does."""
-
-    def check(value: str) -> str:
-        if value not in known:
-            raise ConfigError(f"unknown {kind} '{value}'; choose one of {', '.join(known)}")
-        return value
-
-    return check
-
-
-Dataset = Annotated[str, typer.Argument(help="digits, cifar10, svhn or mnist", callback=_one_of("dataset", DATASETS))]
-Method = Annotated[
-    str, typer.Argument(help="One of methods.all, for example boostresnet or e2e.", callback=_one_of("method", METHODS))
-]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes initialisation, batch order and augmentation.")]
-Params = Annotated[Path, typer.Option(help="The file with every number of every experiment.")]
-Device = Annotated[str, typer.Option(help="Overrides runtime.device: auto, cpu, cuda or cuda:N.")]
-Track = Annotated[bool, typer.Option(envvar="REPLICATION_TRACK", help="Follow the training in MLflow as it goes.")]
-
 PARAMS = Path("params.yaml")
 RAW, PREPARED, RUNS, RESULTS = Path("data/raw"), Path("data/prepared"), Path("runs"), Path("results")
 GENERATED = Path("paper/generated")
 CHECKED = Path("data/checked")
+SPLITS = ("train", "validation", "test")
 
 
 # Heavy packages are imported where they are used: --help answers at once, and the report needs no torch.
@@ -114,7 +95,7 @@ def evaluate(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = 
 
     experiment, data = _prepared(dataset, params, device)
     metrics = evaluate_run(experiment, data, method, seed, RUNS, RESULTS)
-    accuracies = ", ".join(f"{split} {metrics[f'{split}_accuracy']:.4f}" for split in ("train", "validation", "test"))
+    accuracies = ", ".join(f"{split} {metrics[f'{split}_accuracy']:.4f}" for split in SPLITS)
     print(f"{dataset} {method} seed {seed}: accuracy {accuracies}; {_copy(metrics['official_data'])}")
 
 
@@ -148,10 +129,8 @@ def budgets(
         str,
         typer.Option(metavar="METHOD", help="Train and measure this method under --seed alone, and publish nothing."),
     ] = "",
-    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Goes with --only.")] = None,
-    publish: Annotated[
-        bool, typer.Option("--publish", help="With --only: publish that one run, beside what is published.")
-    ] = False,
+    seed: OneSeed = None,
+    publish: Publish = False,
     params: Params = PARAMS,
     device: Device = "",
 ) -> None:
@@ -160,18 +139,8 @@ def budgets(
     from replication.config import load_budgets, load_lists
     from replication.training import interruption
 
-    if bool(only) != (seed is not None):
-        raise ConfigError("--only METHOD and --seed N go together; without them every run is trained, then published")
-    if publish and not only:
-        raise ConfigError("--publish goes with --only METHOD and --seed N; without them everything is published anyway")
     asked, seeds = load_budgets(dataset, params), load_lists(params).seeds
-    methods = {one.method for one in asked}
-    if only and only not in methods:
-        raise ConfigError(
-            f"{params}: budgets.{dataset} asks for {', '.join(sorted(methods)) or 'nothing'}, not for '{only}'; add it"
-        )
-    if seed is not None and seed not in seeds:
-        raise ConfigError(f"{params}: {seed} is not among seeds; add it, or choose one of {', '.join(map(str, seeds))}")
+    check_only("METHOD", only, seed, publish, f"{params}: budgets.{dataset}", {one.method for one in asked}, seeds)
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
     show = terminal.progress_of
@@ -185,17 +154,37 @@ def budgets(
 
 
 @app.command()
-def ablate(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> None:
+def ablate(
+    dataset: Dataset,
+    only: Annotated[
+        str,
+        typer.Option(metavar="VARIANT", help="Train and measure this variant under --seed alone, and publish nothing."),
+    ] = "",
+    seed: OneSeed = None,
+    publish: Publish = False,
+    params: Params = PARAMS,
+    device: Device = "",
+) -> None:
     """Measure deviations: train the variants of `ablations` and hold them against the default's runs."""
-    from replication.ablations import measure_ablations
+    from replication.ablations import measure_ablations, measure_one
     from replication.config import load_lists, load_variants
     from replication.training import interruption
 
+    variants, seeds = load_variants(dataset, params), load_lists(params).seeds
+    names = {variant.name for variant in variants}
+    check_only("VARIANT", only, seed, publish, f"{params}: ablations for {dataset}", names, seeds)
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
-    variants, seeds = load_variants(dataset, params), load_lists(params).seeds
-    rows = measure_ablations(experiment, variants, data, seeds, RUNS, RESULTS, progress=terminal.progress_of)
-    print(f"wrote {RESULTS / dataset / 'ablations.csv'}: {len(rows)} rows")
+    table, show = RESULTS / dataset / "ablations.csv", terminal.progress_of
+    if seed is not None:
+        target = RESULTS if publish else None
+        for row in measure_one(experiment, variants, data, only, seed, results_root=target, progress=show):
+            accuracies = ", ".join(f"{split} {row[f'{split}_accuracy']:.4f}" for split in SPLITS)
+            print(f"{dataset} {only} {row['method']} seed {seed}: accuracy {accuracies}")
+        print(f"wrote {table}" if publish else f"{table} is as it was; --publish adds these rows to it")
+        return
+    rows = measure_ablations(experiment, variants, data, seeds, RUNS, RESULTS, progress=show)
+    print(f"wrote {table}: {len(rows)} rows")
 
 
 @app.command()

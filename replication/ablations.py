@@ -5,6 +5,7 @@ The default's rows are those of its runs; every variant is trained here, on the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from replication.analysis.checks import check_parameters
 from replication.analysis.evaluate import evaluate
 from replication.config import UNCHANGED, EvaluationParams, Experiment, Variant
 from replication.datasets import PreparedDataset
-from replication.files import write_csv
+from replication.errors import ResultsError
+from replication.files import read_csv, read_json, write_csv
+from replication.lock import exclusive
 from replication.scratch_runs import Progress, scratch_metrics, silent
 from replication.training.runs import read_description, run_folder
 
+SCRATCH = Path("scratch/ablations")
 MEASURED = (
     "gradient_updates",
     "train_accuracy",
@@ -29,6 +33,7 @@ MEASURED = (
     "budget",
     "official_data",
 )
+Row = dict[str, Any]
 COLUMNS = ("variant", "changes", "method", "seed", *MEASURED)
 
 
@@ -39,9 +44,9 @@ def measure_ablations(
     seeds: tuple[int, ...],
     runs_root: Path = Path("runs"),
     results_root: Path = Path("results"),
-    scratch: Path = Path("scratch/ablations"),
+    scratch: Path = SCRATCH,
     progress: Progress = silent,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Write `results_root`/DATASET/ablations.csv: a row per variant, method and seed, the default's first.
 
     The variants' runs are kept in `scratch`, so that an interrupted call goes on; those of other parameters, data or
@@ -51,25 +56,136 @@ def measure_ablations(
         ResultsError: a run of the default is missing, damaged, or was made with other parameters or data.
         TrainingError: a variant's training failed.
     """
-    methods = dict.fromkeys(method for variant in variants for method in variant.methods)
-    rows = [_default_row(experiment, data, method, seed, runs_root, scratch) for method in methods for seed in seeds]
+    rows = [
+        _default_row(experiment, data, method, seed, runs_root, scratch)
+        for method in _methods(variants)
+        for seed in seeds
+    ]
     for variant in variants:
-        varied = attrs.evolve(variant.experiment, runtime=experiment.runtime, evaluation=_few_points(experiment))
         for method in variant.methods:
-            for seed in seeds:
-                metrics = scratch_metrics(varied, data, method, seed, scratch / variant.name, progress)
-                rows.append(_row(variant.name, _in_words(variant.changes), method, seed, metrics))
+            rows += [_variant_row(experiment, variant, data, method, seed, scratch, progress) for seed in seeds]
     write_csv(results_root / data.name / "ablations.csv", COLUMNS, rows)
     return rows
 
 
+def measure_one(
+    experiment: Experiment,
+    variants: tuple[Variant, ...],
+    data: PreparedDataset,
+    name: str,
+    seed: int,
+    scratch: Path = SCRATCH,
+    results_root: Path | None = None,
+    progress: Progress = silent,
+) -> list[Row]:
+    """Train and measure what of `measure_ablations` is of the variant `name` and this seed, unless that is done.
+
+    Several processes can share the work, each with a variant and seed of its own.
+
+    Args:
+        results_root: put the rows into the table there, in the places of those that they replace, beside the default's
+            by what is published of its runs; without it nothing is published.
+
+    Returns:
+        The variant's rows.
+
+    Raises:
+        ResultsError: a run of the default is not published, or was made with other parameters or data; or the table
+            is of another budget or other data.
+        TrainingError: the training failed.
+    """
+    variant = next(variant for variant in variants if variant.name == name)
+    defaults: list[Row] = []
+    if results_root is not None:  # before hours of training
+        defaults = [_published_default(experiment, data, method, seed, results_root) for method in variant.methods]
+        _check_alike(_table(results_root, data), defaults[0], results_root / data.name)
+    rows = [_variant_row(experiment, variant, data, method, seed, scratch, progress) for method in variant.methods]
+    if results_root is not None:
+        with exclusive(scratch / f"{data.name}.lock", f"the table of {data.name}", "written", wait_seconds=60.0):
+            merged = {_place(row): row for row in (*_table(results_root, data), *defaults, *rows)}
+            names = (UNCHANGED, *(variant.name for variant in variants))
+            ordered = sorted(merged.values(), key=_by(names, _methods(variants)))
+            write_csv(results_root / data.name / "ablations.csv", COLUMNS, ordered)
+    return rows
+
+
+def _methods(variants: tuple[Variant, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(method for variant in variants for method in variant.methods))
+
+
+def _variant_row(
+    experiment: Experiment,
+    variant: Variant,
+    data: PreparedDataset,
+    method: str,
+    seed: int,
+    scratch: Path,
+    progress: Progress,
+) -> Row:
+    varied = attrs.evolve(variant.experiment, runtime=experiment.runtime, evaluation=_few_points(experiment))
+    metrics = scratch_metrics(varied, data, method, seed, scratch / variant.name, progress)
+    return _row(variant.name, _in_words(variant.changes), method, seed, metrics)
+
+
 def _default_row(
     experiment: Experiment, data: PreparedDataset, method: str, seed: int, runs_root: Path, scratch: Path
-) -> dict[str, Any]:
+) -> Row:
     folder = run_folder(runs_root, data.name, method, seed)
     check_parameters(folder, read_description(folder), experiment)
     metrics = evaluate(experiment, data, method, seed, runs_root, scratch / UNCHANGED / "results")
     return _row(UNCHANGED, "", method, seed, metrics)
+
+
+def _published_default(
+    experiment: Experiment, data: PreparedDataset, method: str, seed: int, results_root: Path
+) -> Row:
+    folder = run_folder(results_root, data.name, method, seed)
+    if not (folder / "metrics.json").is_file():
+        raise ResultsError(
+            f"{folder} has no metrics.json to hold the variant against; evaluate the default's run first"
+        )
+    description, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
+    check_parameters(folder, description, experiment)
+    if description["data"]["content_hash"] != data.content_hash:
+        raise ResultsError(f"{folder} is of other data than {data.name}'s here; evaluate a run of the same data first")
+    return _row(UNCHANGED, "", method, seed, metrics)
+
+
+def _table(results_root: Path, data: PreparedDataset) -> list[Row]:
+    """The rows that are published, as they stand there."""
+    path = results_root / data.name / "ablations.csv"
+    rows: list[Row] = list(read_csv(path)) if path.is_file() else []
+    if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
+        raise ResultsError(f"{path} has other columns than this version writes; get it back from git, or remove it")
+    return rows
+
+
+def _check_alike(rows: list[Row], default: Row, folder: Path) -> None:
+    for name in ("budget", "official_data"):
+        other = {row[name] for row in rows} - {str(default[name])}
+        if other:
+            raise ResultsError(
+                f"{folder}/ablations.csv has rows of {name} {other.pop()}, and this one is of {default[name]};"
+                " remove it, or measure all anew, without --only"
+            )
+
+
+def _place(row: Row) -> tuple[str, str, str]:
+    return str(row["variant"]), str(row["method"]), str(row["seed"])
+
+
+def _by(names: tuple[str, ...], methods: tuple[str, ...]) -> Callable[[Row], tuple[int, int, int]]:
+    """The order of the stage's own table; what it would not have comes last."""
+
+    def key(row: Row) -> tuple[int, int, int]:
+        name, method, seed = _place(row)
+        return (
+            names.index(name) if name in names else len(names),
+            methods.index(method) if method in methods else len(methods),
+            int(seed),
+        )
+
+    return key
 
 
 def _few_points(experiment: Experiment) -> EvaluationParams:
@@ -82,7 +198,7 @@ def _in_words(changes: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {'null' if value is None else value}" for name, value in changes.items())
 
 
-def _row(variant: str, changes: str, method: str, seed: int, metrics: dict[str, Any]) -> dict[str, Any]:
+def _row(variant: str, changes: str, method: str, seed: int, metrics: dict[str, Any]) -> Row:
     """Columns that a method has no value for stay empty."""
     measured = {name: metrics.get(name) for name in MEASURED}
     return {"variant": variant, "changes": changes, "method": method, "seed": seed, **measured}

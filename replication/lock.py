@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -12,10 +13,16 @@ from typing import TextIO
 from replication.errors import ReplicationError, TrainingError
 from replication.files import readable_os_errors
 
+_LOOK_SECONDS = 0.05
+
 
 @contextlib.contextmanager
 def exclusive(
-    path: Path, what: str, doing: str = "trained", error: type[ReplicationError] = TrainingError
+    path: Path,
+    what: str,
+    doing: str = "trained",
+    error: type[ReplicationError] = TrainingError,
+    wait_seconds: float = 0.0,
 ) -> Iterator[None]:
     """Hold the lock file `path` while in the block; the system takes it back from a process that ends in any way.
 
@@ -24,14 +31,17 @@ def exclusive(
         what: what is held, for the message: "`what` is being `doing` by process …".
         doing: a participle.
         error: what to raise.
+        wait_seconds: how long another process may hold it.
 
     Raises:
-        ReplicationError: of type `error` if another process holds it, and the line says which; any if the file system
-            refused.
+        ReplicationError: of type `error` if another process still holds it, and the line says which; any if the file
+            system refused.
     """
+    deadline = time.monotonic() + wait_seconds
     with readable_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = _locked(path)
+        while (stream := _locked(path)) is None and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
     if stream is None:
         raise error(f"{what} is being {doing} by {_holder(path)}; wait for it or stop it")
     with stream:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import attrs
 import pytest
+from typer.testing import CliRunner
 
-from replication.ablations import COLUMNS, measure_ablations
+from replication.__main__ import app
+from replication.ablations import COLUMNS, measure_ablations, measure_one
 from replication.analysis.evaluate import evaluate
 from replication.config import Variant
-from replication.errors import ResultsError
+from replication.errors import ConfigError, ResultsError
 from replication.files import read_csv
 from replication.training.train import train
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +101,78 @@ def test_other_methods_stand_beside_their_own_default(experiment, exponential, d
         ("default", "e2e", 4), ("no-clamp", "e2e", 4),
     ]  # fmt: skip
     assert rows[1]["final_edge"] is None and rows[1]["changes"] == "optimizer.gradient_clamp = null"
+
+
+def test_one_variant_and_seed_can_be_published_beside_what_is_published(experiment, exponential, digits, trained):
+    linear = attrs.evolve(experiment.boostresnet, auxiliary="linear")
+    changes = {"boostresnet.auxiliary": "linear"}
+    second = Variant("linear", changes, ("boostresnet",), attrs.evolve(experiment, boostresnet=linear))
+    variants, table = (exponential, second), Path("results/digits/ablations.csv")
+    for seed in (0, 1):
+        train(experiment, digits, "boostresnet", seed)
+        evaluate(experiment, digits, "boostresnet", seed)
+    # In any order, and without the default's runs: what is published of them is enough.
+    shutil.rmtree("runs")
+    (row,) = measure_one(experiment, variants, digits, "linear", 1)
+    assert row["seed"] == 1 and not table.exists()
+    for name, seed in (("linear", 1), ("exponential", 1), ("linear", 0), ("exponential", 0), ("linear", 0)):
+        measure_one(experiment, variants, digits, name, seed, results_root=Path("results"))
+    assert [(row["variant"], row["seed"]) for row in read_csv(table)] == [
+        (name, seed) for name in ("default", "exponential", "linear") for seed in ("0", "1")
+    ]
+    assert len(trained) == 4, "what is measured is not trained again"
+    alone = table.read_bytes()
+    for seed in (0, 1):
+        train(experiment, digits, "boostresnet", seed)
+    measure_ablations(experiment, variants, digits, (0, 1))
+    assert table.read_bytes() == alone, "the stage writes the same"
+    # A variant that params.yaml no longer has stays.
+    measure_one(experiment, (exponential,), digits, "exponential", 0, results_root=Path("results"))
+    assert table.read_bytes() == alone
+
+
+def test_one_variant_is_held_against_nothing_that_is_not_alike(experiment, exponential, digits, trained):
+    results, variants = Path("results"), (exponential,)
+
+    def publish(under=experiment):
+        measure_one(under, variants, digits, "exponential", 0, results_root=results)
+
+    with pytest.raises(ResultsError, match=r"results/digits/boostresnet/seed0 has no metrics\.json to hold"):
+        publish()
+    train(experiment, digits, "boostresnet", 0)
+    evaluate(experiment, digits, "boostresnet", 0)
+    faster = attrs.evolve(experiment, optimizer=attrs.evolve(experiment.optimizer, learning_rate=0.01))
+    with pytest.raises(ResultsError, match=r"trained with optimizer\.learning_rate = "):
+        publish(faster)
+    table = results / "digits/ablations.csv"
+    table.write_text("variant,seed\ndefault,0\n")
+    with pytest.raises(ResultsError, match=r"ablations\.csv has other columns than this version writes"):
+        publish()
+    table.unlink()
+    publish()
+    before = table.read_text()
+    table.write_text(before.replace(",1.0,True\n", ",0.5,True\n"))
+    with pytest.raises(ResultsError, match=r"ablations\.csv has rows of budget 0\.5, and this one is of 1\.0"):
+        publish()
+    description = Path("results/digits/boostresnet/seed0/run.json")
+    table.write_text(before)
+    description.write_text(description.read_text().replace(digits.content_hash, "0" * 64))
+    with pytest.raises(ResultsError, match="results/digits/boostresnet/seed0 is of other data than digits's here"):
+        publish()
+    assert table.read_text() == before and len(trained) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "no-clamp"], "--only VARIANT and --seed N go together"),
+        (["--publish"], "--publish goes with --only VARIANT and --seed N"),
+        (["--only", "no-clamps", "--seed", "1"], "ablations for digits asks for auxiliary-linear, gamma-checks, "),
+        (["--only", "no-augmentation", "--seed", "1"], "not for 'no-augmentation'; add it"),
+        (["--only", "no-clamp", "--seed", "7"], "7 is not among seeds; add it, or choose one of 0, 1, 2"),
+    ],
+)
+def test_what_the_stage_would_not_measure_is_refused(arguments, message):
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    answer = CliRunner().invoke(app, ["ablate", "digits", *arguments])
+    assert isinstance(answer.exception, ConfigError) and message in str(answer.exception)

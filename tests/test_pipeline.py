@@ -36,6 +36,7 @@ NOWHERE = {
     "replication.files": "how files are written, not what is in them",
     "replication.lock": "who may work",
     "replication.memory": "words",
+    "replication.options": "parses",
     "replication.run_directory": "which runs are refused, not what is published of the others",
     "replication.terminal": "words",
     "replication.tracking": "MLflow is a view of runs/",

@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from replication.errors import ReplicationError
 from replication.files import read_json
+from replication.lock import exclusive
 from replication.run_directory import copy_model
 from replication.tracking import records
 from replication.tracking.location import artifact_location, database_path, one_line, without_credentials
@@ -270,27 +270,10 @@ def _create_database(uri: str) -> None:
     from mlflow import MlflowClient
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _file_lock(path.with_name(f".{path.name}.lock")):
+    lock = path.with_name(f".{path.name}.lock")
+    with exclusive(lock, str(path), "made", ReplicationError, wait_seconds=_LOCK_SECONDS):
         if not path.exists():
             draft = path.with_name(f".{path.name}.new")
             draft.unlink(missing_ok=True)
             MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
             draft.replace(path)
-
-
-@contextlib.contextmanager
-def _file_lock(path: Path) -> Iterator[None]:
-    """Hold a lock that the operating system drops when its holder dies; TimeoutError after a minute."""
-    import fcntl
-
-    deadline = time.monotonic() + _LOCK_SECONDS
-    with path.open("w") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"{path} is held by another process") from None
-                time.sleep(0.05)
-        yield

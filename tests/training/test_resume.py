@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -184,6 +185,24 @@ def test_two_trainings_of_one_run_do_not_meet(tmp_path):
             pass
     with exclusive(tmp_path / "lock", what):  # given back
         pass
+
+
+def test_a_lock_can_be_waited_for(tmp_path):
+    held, lock = threading.Event(), tmp_path / "lock"
+
+    def hold():
+        with exclusive(lock, "it"):
+            held.set()
+            time.sleep(0.2)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(10)
+    with pytest.raises(TrainingError, match=r"^it is being trained by"), exclusive(lock, "it", wait_seconds=0.01):
+        pass
+    with exclusive(lock, "it", wait_seconds=60.0):
+        other.join(10)
+        assert not other.is_alive()
 
 
 def start(workspace: Path, method: str) -> subprocess.Popen[str]:

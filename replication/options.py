@@ -1,0 +1,51 @@
+"""What subcommands of the command line take, and whether it goes together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from replication.config import DATASETS, METHODS
+from replication.errors import ConfigError
+
+
+def _one_of(kind: str, known: tuple[str, ...]) -> Callable[[str], str]:
+    """A check before a subcommand starts; its ConfigError becomes one line, as every other does."""
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise ConfigError(f"unknown {kind} '{value}'; choose one of {', '.join(known)}")
+        return value
+
+    return check
+
+
+Dataset = Annotated[str, typer.Argument(help="digits, cifar10, svhn or mnist", callback=_one_of("dataset", DATASETS))]
+Method = Annotated[
+    str, typer.Argument(help="One of methods.all, for example boostresnet or e2e.", callback=_one_of("method", METHODS))
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes initialisation, batch order and augmentation.")]
+Params = Annotated[Path, typer.Option(help="The file with every number of every experiment.")]
+Device = Annotated[str, typer.Option(help="Overrides runtime.device: auto, cpu, cuda or cuda:N.")]
+OneSeed = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Goes with --only.")]
+Publish = Annotated[bool, typer.Option("--publish", help="With --only: publish that, beside what is published.")]
+Track = Annotated[bool, typer.Option(envvar="REPLICATION_TRACK", help="Follow the training in MLflow as it goes.")]
+
+
+def check_only(
+    kind: str, only: str, seed: int | None, publish: bool, where: str, asked: set[str], seeds: tuple[int, ...]
+) -> None:
+    """ConfigError where --only, --seed and --publish do not go together, or ask for what the stage does not make."""
+    if bool(only) != (seed is not None):
+        raise ConfigError(f"--only {kind} and --seed N go together; without them every run is trained, then published")
+    if publish and not only:
+        raise ConfigError(
+            f"--publish goes with --only {kind} and --seed N; without them everything is published anyway"
+        )
+    if only and only not in asked:
+        raise ConfigError(f"{where} asks for {', '.join(sorted(asked)) or 'nothing'}, not for '{only}'; add it")
+    if seed is not None and seed not in seeds:
+        raise ConfigError(f"{seed} is not among seeds; add it, or choose one of {', '.join(map(str, seeds))}")
