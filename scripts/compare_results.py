@@ -4,7 +4,7 @@
     python scripts/compare_results.py results/digits          # against what the checkout's last commit has there
 
 The same device, CPU type, CPU instructions, thread count and versions of torch, numpy and scikit-learn (run.json) must
-give the same metrics.json, number for number, and the same tables beside the runs.
+give the same metrics.json, number for number, the same curves and rounds, and the same tables beside the runs.
 Otherwise every method's accuracies, averaged over its seeds as in the tables, must agree within 0.005 or, where that is
 more, half a standard error of the published mean: training magnifies rounding, but another machine must come closer
 than other seeds would.
@@ -21,6 +21,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 TOLERANCE = 0.005
+_CURVES = ("history.csv", "rounds.csv")  # timing.csv has the machine's times
 _ACCURACIES = ("train_accuracy", "validation_accuracy", "test_accuracy")
 
 
@@ -40,10 +41,11 @@ def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
             for key in sorted(old.keys() | new.keys()):
                 if old.get(key) != new.get(key):
                     differences.append(f"{name}: {key} was {old.get(key)} and is {new.get(key)}")
-        for table in sorted(expected.glob("*.csv")):
-            other = actual / table.name
-            if not other.is_file() or other.read_bytes() != table.read_bytes():
-                differences.append(f"{table.name} is not the same")
+        tables = [*expected.glob("*.csv"), *(expected / name / curve for name in names for curve in _CURVES)]
+        for table in sorted(table.relative_to(expected) for table in tables if table.is_file()):
+            other = actual / table
+            if not other.is_file() or other.read_bytes() != (expected / table).read_bytes():
+                differences.append(f"{table} is not the same")
         return differences, f"{len(names)} runs, same kind of machine: all metrics exactly equal"
     largest = 0.0
     for method in sorted({name.parent.as_posix() for name in names}):
@@ -81,7 +83,7 @@ def compare_with_commit(actual: Path) -> tuple[list[str], str]:
         return [f"git has no committed {actual}"], ""
     with tempfile.TemporaryDirectory() as folder:
         for path in map(Path, names.decode().splitlines()):
-            if path.name in ("metrics.json", "run.json") or path.parent == actual:
+            if path.name in ("metrics.json", "run.json", *_CURVES) or path.parent == actual:
                 copy = Path(folder) / path
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(_git("show", f"HEAD:./{path.as_posix()}"))

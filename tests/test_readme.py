@@ -498,6 +498,16 @@ def test_results_are_compared_with_the_last_commit(tmp_path: Path, monkeypatch, 
         capsys.readouterr().out
         == "against the committed results: 2 runs, same kind of machine: all metrics exactly equal\n"
     )
+    for name in ("ablations.csv", "e2e/seed1/history.csv", "e2e/seed1/rounds.csv", "e2e/seed1/timing.csv"):
+        (actual / name).write_text("updates\n1\n")
+    subprocess.run(["git", "add", "."], check=True)
+    subprocess.run(["git", *IDENTITY, "commit", "--quiet", "--message", "tables"], check=True)
+    for name in ("ablations.csv", "e2e/seed1/history.csv", "e2e/seed1/timing.csv"):
+        (actual / name).write_text("updates\n2\n")
+    (actual / "e2e/seed1/rounds.csv").unlink()
+    assert compare_results.main(["results/digits"]) == 1
+    changed = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
+    assert changed == ["ablations.csv", "e2e/seed1/history.csv", "e2e/seed1/rounds.csv"], "times may change"
     (actual / "e2e/seed0/metrics.json").write_text('{"test_accuracy": 0.8}')
     assert compare_results.main(["results/digits"]) == 1
     assert compare_results.main([]) == 2
