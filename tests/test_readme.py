@@ -174,11 +174,9 @@ def cost_in_prose() -> dict[str, list[float]]:
         r"repetition of an update are (\S+) % of their median": [100 * median(spreads)],
         r"this measurement has (\S+), and": [cached],
         r"MNIST's, too \((\S+) times, T = 10; memory only (\S+) times\)": mnist,
-        r"update on stored outputs takes (\S+) times less time than one end to end, near": mnist[:1],
+        r"update on stored outputs takes (\S+) times less time than one end to end; operations": mnist[:1],
         r"Memory is (\S+) times less only": mnist[1:],
-        r"less only: (\S+) MiB in the last block against (\S+), and (\S+) of": [
-            each / 2**20 for each in memory_on_mnist
-        ],
+        r"less only: (\S+) MiB in every block against (\S+), and (\S+) of": [each / 2**20 for each in memory_on_mnist],
         r"need less memory\?\* An update does, (\S+) times less": [ratios["peak_memory_e2e_vs_boostresnet"]],
     }
 
@@ -252,6 +250,11 @@ def runs_in_prose() -> dict[str, list[float]]:
         r"without augmentation (\S+) higher \((\S+) to (\S+);": mean_and_range(
             [-value for value in lower["no-augmentation"]]
         ),
+        r"hardly anything changes: on average (\S+) \(seeds from (\S+) lower to (\S+) higher\)": [
+            -fmean(lower["prefix-in-training-mode"]),
+            max(lower["prefix-in-training-mode"]),
+            -min(lower["prefix-in-training-mode"]),
+        ],
         r"yes, by (\S+) points, to (\S+) %; end to end, after the same 4,000 updates in all, has (\S+) %,": [
             refined - ends["cifar10"]["boostresnet"],
             refined,
