@@ -140,7 +140,8 @@ def budgets(
     from replication.training import interruption
 
     asked, seeds = load_budgets(dataset, params), load_lists(params).seeds
-    check_only("METHOD", only, seed, publish, f"{params}: budgets.{dataset}", {one.method for one in asked}, seeds)
+    known = f"budgets.{dataset}", {one.method for one in asked}
+    check_only("METHOD", only, seed, publish, params, known, seeds)
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
     show = terminal.progress_of
@@ -171,8 +172,8 @@ def ablate(
     from replication.training import interruption
 
     variants, seeds = load_variants(dataset, params), load_lists(params).seeds
-    names = {variant.name for variant in variants}
-    check_only("VARIANT", only, seed, publish, f"{params}: ablations for {dataset}", names, seeds)
+    known = f"ablations, on {dataset},", {variant.name for variant in variants}
+    check_only("VARIANT", only, seed, publish, params, known, seeds)
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
     table, show = RESULTS / dataset / "ablations.csv", terminal.progress_of

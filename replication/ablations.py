@@ -5,13 +5,14 @@ The default's rows are those of its runs; every variant is trained here, on the 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from replication.analysis.checks import check_parameters
+from replication.analysis.checks import check_parameters, check_published
 from replication.analysis.evaluate import evaluate
 from replication.config import UNCHANGED, EvaluationParams, Experiment, Variant
 from replication.datasets import PreparedDataset
@@ -22,6 +23,7 @@ from replication.scratch_runs import Progress, scratch_metrics, silent
 from replication.training.runs import read_description, run_folder
 
 SCRATCH = Path("scratch/ablations")
+_ALL_ANEW = "get it back from git, or remove it and measure all anew"
 MEASURED = (
     "gradient_updates",
     "train_accuracy",
@@ -64,7 +66,8 @@ def measure_ablations(
     for variant in variants:
         for method in variant.methods:
             rows += [_variant_row(experiment, variant, data, method, seed, scratch, progress) for seed in seeds]
-    write_csv(results_root / data.name / "ablations.csv", COLUMNS, rows)
+    with _writing(data, scratch):
+        write_csv(results_root / data.name / "ablations.csv", COLUMNS, rows)
     return rows
 
 
@@ -90,23 +93,25 @@ def measure_one(
         The variant's rows.
 
     Raises:
-        ResultsError: a run of the default is not published, or was made with other parameters or data; or the table
-            is of another budget or other data.
+        ResultsError: a run of the default, of this or another seed of the table, is not published, or was made with
+            other parameters or data; or the table has the variant with other changes.
         TrainingError: the training failed.
     """
     variant = next(variant for variant in variants if variant.name == name)
-    defaults: list[Row] = []
     if results_root is not None:  # before hours of training
-        defaults = [_published_default(experiment, data, method, seed, results_root) for method in variant.methods]
-        _check_alike(_table(results_root, data), defaults[0], results_root / data.name)
+        _beside(experiment, variant, data, seed, results_root)
     rows = [_variant_row(experiment, variant, data, method, seed, scratch, progress) for method in variant.methods]
     if results_root is not None:
-        with exclusive(scratch / f"{data.name}.lock", f"the table of {data.name}", "written", wait_seconds=60.0):
-            merged = {_place(row): row for row in (*_table(results_root, data), *defaults, *rows)}
-            names = (UNCHANGED, *(variant.name for variant in variants))
+        names = (UNCHANGED, *(variant.name for variant in variants))
+        with _writing(data, scratch):  # and again, as others may have written in the meantime
+            merged = {_place(row): row for row in (*_beside(experiment, variant, data, seed, results_root), *rows)}
             ordered = sorted(merged.values(), key=_by(names, _methods(variants)))
             write_csv(results_root / data.name / "ablations.csv", COLUMNS, ordered)
     return rows
+
+
+def _writing(data: PreparedDataset, scratch: Path) -> contextlib.AbstractContextManager[None]:
+    return exclusive(scratch / f"{data.name}.lock", f"{data.name}'s ablations.csv", "written", wait_seconds=60.0)
 
 
 def _methods(variants: tuple[Variant, ...]) -> tuple[str, ...]:
@@ -136,38 +141,43 @@ def _default_row(
     return _row(UNCHANGED, "", method, seed, metrics)
 
 
+def _beside(
+    experiment: Experiment, variant: Variant, data: PreparedDataset, seed: int, results_root: Path
+) -> list[Row]:
+    """What is published of this and other variants and seeds, and the default's rows of this seed by its own results.
+
+    Raises:
+        ResultsError: they are not there, damaged, or not alike.
+    """
+    path = results_root / data.name / "ablations.csv"
+    table: list[Row] = list(read_csv(path)) if path.is_file() else []
+    for row in table:
+        if set(row) != set(COLUMNS) or None in row.values() or not row["seed"].isdecimal():
+            raise ResultsError(f"{path} is damaged, or of another version; {_ALL_ANEW}")
+        alike = {"budget": str(experiment.budget), "official_data": str(data.official)}
+        if row["variant"] == variant.name:
+            alike["changes"] = _in_words(variant.changes)
+        for column, value in alike.items():
+            if row[column] != value:
+                found = f"a row of {row['variant']} with {column} {row[column]}"
+                raise ResultsError(f"{path} has {found}, and here it is {value}; {_ALL_ANEW}")
+    seeds = {int(row["seed"]) for row in table} | {seed}
+    defaults = {(method, one): _published_default(experiment, data, method, one, results_root)
+                for method in variant.methods for one in sorted(seeds)}  # fmt: skip
+    return [*table, *(row for (_, one), row in defaults.items() if one == seed)]
+
+
 def _published_default(
     experiment: Experiment, data: PreparedDataset, method: str, seed: int, results_root: Path
 ) -> Row:
     folder = run_folder(results_root, data.name, method, seed)
     if not (folder / "metrics.json").is_file():
-        raise ResultsError(
-            f"{folder} has no metrics.json to hold the variant against; evaluate the default's run first"
-        )
-    description, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
-    check_parameters(folder, description, experiment)
-    if description["data"]["content_hash"] != data.content_hash:
-        raise ResultsError(f"{folder} is of other data than {data.name}'s here; evaluate a run of the same data first")
+        raise ResultsError(f"{folder} has no metrics.json to hold a variant against; evaluate the default's run first")
+    check_published(folder, experiment, data, "evaluate a run of the same data first, or get it back from git")
+    metrics = read_json(folder / "metrics.json")
+    if not isinstance(metrics, dict):
+        raise ResultsError(f"{folder}/metrics.json is damaged; evaluate the run again, or get it back from git")
     return _row(UNCHANGED, "", method, seed, metrics)
-
-
-def _table(results_root: Path, data: PreparedDataset) -> list[Row]:
-    """The rows that are published, as they stand there."""
-    path = results_root / data.name / "ablations.csv"
-    rows: list[Row] = list(read_csv(path)) if path.is_file() else []
-    if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
-        raise ResultsError(f"{path} has other columns than this version writes; get it back from git, or remove it")
-    return rows
-
-
-def _check_alike(rows: list[Row], default: Row, folder: Path) -> None:
-    for name in ("budget", "official_data"):
-        other = {row[name] for row in rows} - {str(default[name])}
-        if other:
-            raise ResultsError(
-                f"{folder}/ablations.csv has rows of {name} {other.pop()}, and this one is of {default[name]};"
-                " remove it, or measure all anew, without --only"
-            )
 
 
 def _place(row: Row) -> tuple[str, str, str]:

@@ -14,12 +14,11 @@ from pathlib import Path
 import attrs
 
 from replication.analysis.analyse import analyse
-from replication.analysis.checks import check_parameters
+from replication.analysis.checks import check_published
 from replication.analysis.evaluate import PUBLISHED
 from replication.config import Experiment, OtherBudget
 from replication.datasets import PreparedDataset
-from replication.errors import ResultsError
-from replication.files import atomic_folder, read_json, remove_leftovers
+from replication.files import atomic_folder, remove_leftovers
 from replication.scratch_runs import Progress, measured_run, scratch_root, silent
 from replication.training.runs import run_folder
 
@@ -58,7 +57,9 @@ def measure_one(
             already is of other parameters or data.
     """
     if results_root is not None:
-        _check_published(results_root / data.name / "budgets", experiment, data)
+        # Before hours of training: runs that are not alike would be refused by every table.
+        for run in sorted((results_root / data.name / "budgets").glob("*/*/*/seed*/run.json")):
+            check_published(run.parent, experiment, data, _ALL_ANEW, any_budget=True)
     mine = [(one, _measured(experiment, one, data, seed, scratch, progress)) for one in asked if one.method == method]
     if results_root is None:
         return [source for _, source in mine]
@@ -108,17 +109,6 @@ def measure_budgets(
             _publish(source, target, analysed=one.analysed)
             written.append(folder / target.relative_to(temporary))
     return written
-
-
-def _check_published(folder: Path, experiment: Experiment, data: PreparedDataset) -> None:
-    """Before hours of training: runs that are not alike would be refused by every table."""
-    for run in sorted(path.parent for path in folder.glob("*/*/*/seed*/run.json")):
-        description = read_json(run / "run.json")
-        if not isinstance(description, dict) or not {"budget", "config", "data"} <= description.keys():
-            raise ResultsError(f"{run}/run.json is damaged; {_ALL_ANEW}")
-        check_parameters(run, description, attrs.evolve(experiment, budget=description["budget"]))
-        if description["data"].get("content_hash") != data.content_hash:
-            raise ResultsError(f"{run} is of other data than {data.name}'s here; {_ALL_ANEW}")
 
 
 def _published(folder: Path, data: PreparedDataset, one: OtherBudget, seed: int) -> Path:

@@ -36,16 +36,29 @@ Track = Annotated[bool, typer.Option(envvar="REPLICATION_TRACK", help="Follow th
 
 
 def check_only(
-    kind: str, only: str, seed: int | None, publish: bool, where: str, asked: set[str], seeds: tuple[int, ...]
+    kind: str,
+    only: str,
+    seed: int | None,
+    publish: bool,
+    params: Path,
+    asked: tuple[str, set[str]],
+    seeds: tuple[int, ...],
 ) -> None:
-    """ConfigError where --only, --seed and --publish do not go together, or ask for what the stage does not make."""
+    """ConfigError where --only, --seed and --publish do not go together, or ask for what the stage does not make.
+
+    Args:
+        kind: what --only names, for the help: "METHOD".
+        asked: the section of `params`, in words, and what it asks for.
+    """
     if bool(only) != (seed is not None):
         raise ConfigError(f"--only {kind} and --seed N go together; without them every run is trained, then published")
     if publish and not only:
         raise ConfigError(
             f"--publish goes with --only {kind} and --seed N; without them everything is published anyway"
         )
-    if only and only not in asked:
-        raise ConfigError(f"{where} asks for {', '.join(sorted(asked)) or 'nothing'}, not for '{only}'; add it")
+    section, known = asked
+    if only and only not in known:
+        all_known = ", ".join(sorted(known)) or "nothing"
+        raise ConfigError(f"{params}: {section} asks for {all_known}, not for '{only}'; choose one of these, or add it")
     if seed is not None and seed not in seeds:
-        raise ConfigError(f"{seed} is not among seeds; add it, or choose one of {', '.join(map(str, seeds))}")
+        raise ConfigError(f"{params}: {seed} is not among seeds; add it, or choose one of {', '.join(map(str, seeds))}")

@@ -41,12 +41,12 @@ def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
             for key in sorted(old.keys() | new.keys()):
                 if old.get(key) != new.get(key):
                     differences.append(f"{name}: {key} was {old.get(key)} and is {new.get(key)}")
-        tables = [*expected.glob("*.csv"), *(expected / name / curve for name in names for curve in _CURVES)]
-        for table in sorted(table.relative_to(expected) for table in tables if table.is_file()):
-            other = actual / table
-            if not other.is_file() or other.read_bytes() != (expected / table).read_bytes():
-                differences.append(f"{table} is not the same")
-        return differences, f"{len(names)} runs, same kind of machine: all metrics exactly equal"
+        differences += [
+            f"{table} is not the same"
+            for table in sorted(_tables(expected, names) | _tables(actual, names))
+            if _content(expected / table) != _content(actual / table)
+        ]
+        return differences, f"{len(names)} runs, same kind of machine: all metrics, curves and tables exactly equal"
     largest = 0.0
     for method in sorted({name.parent.as_posix() for name in names}):
         runs = [pair for name, pair in pairs.items() if name.parent.as_posix() == method]
@@ -63,6 +63,16 @@ def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
         differences,
         f"{len(names)} runs, another kind of machine: means differ by at most {100 * largest:.2f} points",
     )
+
+
+def _tables(folder: Path, runs: set[Path]) -> set[Path]:
+    """Those beside the runs, and curves and rounds of each run."""
+    curves = {run / name for run in runs for name in _CURVES if (folder / run / name).is_file()}
+    return curves | {path.relative_to(folder) for path in folder.glob("*.csv")}
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _machine(folder: Path) -> list[Any]:

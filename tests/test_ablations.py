@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from replication.__main__ import app
 from replication.ablations import COLUMNS, measure_ablations, measure_one
 from replication.analysis.evaluate import evaluate
-from replication.config import Variant
+from replication.config import Variant, load_experiment
+from replication.datasets.prepare import prepare
 from replication.errors import ConfigError, ResultsError
 from replication.files import read_csv
 from replication.training.train import train
@@ -131,35 +132,87 @@ def test_one_variant_and_seed_can_be_published_beside_what_is_published(experime
     assert table.read_bytes() == alone
 
 
+def test_what_others_publish_during_a_training_is_kept(experiment, exponential, digits, monkeypatch):
+    train(experiment, digits, "boostresnet", 0)
+    evaluate(experiment, digits, "boostresnet", 0)
+    table = Path("results/digits/ablations.csv")
+    linear = attrs.evolve(experiment.boostresnet, auxiliary="linear")
+    other = Variant("linear", {}, ("boostresnet",), attrs.evolve(experiment, boostresnet=linear))
+
+    def publish(name):
+        measure_one(experiment, (exponential, other), digits, name, 0, results_root=Path("results"))
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr("replication.scratch_runs.train", train)
+        publish("linear")
+        return train(*arguments)
+
+    monkeypatch.setattr("replication.scratch_runs.train", meanwhile)
+    publish("exponential")
+    assert [row["variant"] for row in read_csv(table)] == ["default", "exponential", "linear"]
+
+
 def test_one_variant_is_held_against_nothing_that_is_not_alike(experiment, exponential, digits, trained):
     results, variants = Path("results"), (exponential,)
 
-    def publish(under=experiment):
-        measure_one(under, variants, digits, "exponential", 0, results_root=results)
+    def publish(under=experiment, variants=variants, seed=0):
+        measure_one(under, variants, digits, "exponential", seed, results_root=results)
 
     with pytest.raises(ResultsError, match=r"results/digits/boostresnet/seed0 has no metrics\.json to hold"):
         publish()
-    train(experiment, digits, "boostresnet", 0)
-    evaluate(experiment, digits, "boostresnet", 0)
+    for seed in (0, 1):
+        train(experiment, digits, "boostresnet", seed)
+        evaluate(experiment, digits, "boostresnet", seed)
     faster = attrs.evolve(experiment, optimizer=attrs.evolve(experiment.optimizer, learning_rate=0.01))
     with pytest.raises(ResultsError, match=r"trained with optimizer\.learning_rate = "):
         publish(faster)
     table = results / "digits/ablations.csv"
-    table.write_text("variant,seed\ndefault,0\n")
-    with pytest.raises(ResultsError, match=r"ablations\.csv has other columns than this version writes"):
-        publish()
-    table.unlink()
     publish()
     before = table.read_text()
-    table.write_text(before.replace(",1.0,True\n", ",0.5,True\n"))
-    with pytest.raises(ResultsError, match=r"ablations\.csv has rows of budget 0\.5, and this one is of 1\.0"):
-        publish()
-    description = Path("results/digits/boostresnet/seed0/run.json")
+    for old, new, message in (
+        (",1.0,True", ",0.5,True", r"has a row of default with budget 0\.5, and here it is 1\.0; get it back"),
+        (",1.0,True", ",1.0,False", r"has a row of default with official_data False, and here it is True; "),
+        ("oracle_loss = exponential", "oracle_loss = other", "has a row of exponential with changes .*= other"),
+        ("boostresnet,0", "boostresnet,a", "is damaged, or of another version"),
+        ("variant,changes", "variant,change", "is damaged, or of another version"),
+    ):
+        assert old in before
+        table.write_text(before.replace(old, new))
+        with pytest.raises(ResultsError, match=rf"^results/digits/ablations\.csv {message}"):
+            publish(seed=1)
     table.write_text(before)
-    description.write_text(description.read_text().replace(digits.content_hash, "0" * 64))
-    with pytest.raises(ResultsError, match="results/digits/boostresnet/seed0 is of other data than digits's here"):
-        publish()
+    # Of another seed than the one that is measured, too: the table has its row.
+    description = Path("results/digits/boostresnet/seed0/run.json")
+    whole = description.read_text()
+    for text, message in (
+        (whole.replace(digits.content_hash, "0" * 64), "is of other data than digits's here; evaluate"),
+        ("[]", "/run.json is damaged; evaluate a run of the same data first"),
+    ):
+        description.write_text(text)
+        with pytest.raises(ResultsError, match=f"^results/digits/boostresnet/seed0.*{message}"):
+            publish(seed=1)
+    description.write_text(whole)
+    Path("results/digits/boostresnet/seed0/metrics.json").write_text("[]")
+    with pytest.raises(ResultsError, match=r"seed0/metrics\.json is damaged; evaluate the run again"):
+        publish(seed=1)
     assert table.read_text() == before and len(trained) == 1
+
+
+def test_the_command_measures_one_and_publishes_it_if_asked_to(digits):
+    parameters = (ROOT / "params.yaml").read_text().replace("budget: 0.005", "budget: 0.0001")
+    Path("params.yaml").write_text(parameters)
+    short = load_experiment("digits", Path("params.yaml"))
+    prepare("digits", short.data, Path("data/raw"), Path("data/prepared/digits.safetensors"))
+    train(short, digits, "boostresnet", 2)
+    evaluate(short, digits, "boostresnet", 2)
+    table = Path("results/digits/ablations.csv")
+    command = ["ablate", "digits", "--only", "no-clamp", "--seed", "2"]
+    answer = CliRunner().invoke(app, command)
+    assert "digits no-clamp boostresnet seed 2: accuracy train " in answer.output and not table.exists()
+    assert answer.output.endswith("ablations.csv is as it was; --publish adds these rows to it\n")
+    answer = CliRunner().invoke(app, [*command, "--publish"])
+    assert answer.output.endswith("wrote results/digits/ablations.csv\n"), answer.output
+    assert [(row["variant"], row["seed"]) for row in read_csv(table)] == [("default", "2"), ("no-clamp", "2")]
 
 
 @pytest.mark.parametrize(
@@ -167,9 +220,12 @@ def test_one_variant_is_held_against_nothing_that_is_not_alike(experiment, expon
     [
         (["--only", "no-clamp"], "--only VARIANT and --seed N go together"),
         (["--publish"], "--publish goes with --only VARIANT and --seed N"),
-        (["--only", "no-clamps", "--seed", "1"], "ablations for digits asks for auxiliary-linear, gamma-checks, "),
-        (["--only", "no-augmentation", "--seed", "1"], "not for 'no-augmentation'; add it"),
-        (["--only", "no-clamp", "--seed", "7"], "7 is not among seeds; add it, or choose one of 0, 1, 2"),
+        (
+            ["--only", "no-clamps", "--seed", "1"],
+            "params.yaml: ablations, on digits, asks for auxiliary-linear, ",
+        ),
+        (["--only", "no-augmentation", "--seed", "1"], "not for 'no-augmentation'; choose one of these, or add it"),
+        (["--only", "no-clamp", "--seed", "7"], "params.yaml: 7 is not among seeds; add it, or choose one of 0, 1, 2"),
     ],
 )
 def test_what_the_stage_would_not_measure_is_refused(arguments, message):

@@ -219,7 +219,7 @@ def test_what_was_measured_is_not_measured_again_unless_the_run_is_another(exper
         (["--publish"], "--publish goes with --only METHOD and --seed N"),
         (
             ["--only", "adaboost-mm", "--seed", "1"],
-            "budgets.digits asks for boostresnet, not for 'adaboost-mm'; add it",
+            "budgets.digits asks for boostresnet, not for 'adaboost-mm'; choose one of these, or add it",
         ),
         (["--only", "boostresnet", "--seed", "7"], "7 is not among seeds; add it, or choose one of 0, 1, 2"),
     ],

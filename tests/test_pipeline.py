@@ -34,6 +34,7 @@ NOWHERE = {
     "replication.config": "its values are the stages' parameters",
     "replication.errors": "words",
     "replication.files": "how files are written, not what is in them",
+    "replication.fitting": "which networks are refused, not what comes of the others",
     "replication.lock": "who may work",
     "replication.memory": "words",
     "replication.options": "parses",

@@ -175,6 +175,9 @@ def cost_in_prose() -> dict[str, list[float]]:
         r"this measurement has (\S+), and": [cached],
         r"MNIST's, too \((\S+) times, T = 10; memory only (\S+) times\)": mnist,
         r"update on stored outputs takes (\S+) times less time than one end to end; operations": mnist[:1],
+        r"run at (\S+) % of the speed of a large matrix product, end to end at (\S+) %": [
+            100 * on_mnist["peak_shares"][name]["matrix"] for name in ("cached", "end_to_end")
+        ],
         r"Memory is (\S+) times less only": mnist[1:],
         r"less only: (\S+) MiB in every block against (\S+), and (\S+) of": [each / 2**20 for each in memory_on_mnist],
         r"need less memory\?\* An update does, (\S+) times less": [ratios["peak_memory_e2e_vs_boostresnet"]],
@@ -250,7 +253,7 @@ def runs_in_prose() -> dict[str, list[float]]:
         r"without augmentation (\S+) higher \((\S+) to (\S+);": mean_and_range(
             [-value for value in lower["no-augmentation"]]
         ),
-        r"hardly anything changes: on average (\S+) \(seeds from (\S+) lower to (\S+) higher\)": [
+        r"seeds show no change: on average (\S+) higher \(seeds from (\S+) lower to (\S+) higher": [
             -fmean(lower["prefix-in-training-mode"]),
             max(lower["prefix-in-training-mode"]),
             -min(lower["prefix-in-training-mode"]),
@@ -499,7 +502,7 @@ def test_results_are_compared_with_the_last_commit(tmp_path: Path, monkeypatch, 
     assert compare_results.main(["results/digits"]) == 0
     assert (
         capsys.readouterr().out
-        == "against the committed results: 2 runs, same kind of machine: all metrics exactly equal\n"
+        == "against the committed results: 2 runs, same kind of machine: all metrics, curves and tables exactly equal\n"
     )
     for name in ("ablations.csv", "e2e/seed1/history.csv", "e2e/seed1/rounds.csv", "e2e/seed1/timing.csv"):
         (actual / name).write_text("updates\n1\n")
@@ -508,9 +511,10 @@ def test_results_are_compared_with_the_last_commit(tmp_path: Path, monkeypatch, 
     for name in ("ablations.csv", "e2e/seed1/history.csv", "e2e/seed1/timing.csv"):
         (actual / name).write_text("updates\n2\n")
     (actual / "e2e/seed1/rounds.csv").unlink()
+    (actual / "more.csv").write_text("updates\n1\n")
     assert compare_results.main(["results/digits"]) == 1
     changed = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
-    assert changed == ["ablations.csv", "e2e/seed1/history.csv", "e2e/seed1/rounds.csv"], "times may change"
+    assert changed == ["ablations.csv", "e2e/seed1/history.csv", "e2e/seed1/rounds.csv", "more.csv"], "times may change"
     (actual / "e2e/seed0/metrics.json").write_text('{"test_accuracy": 0.8}')
     assert compare_results.main(["results/digits"]) == 1
     assert compare_results.main([]) == 2

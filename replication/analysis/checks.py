@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from replication.config import AUXILIARIES, CHANGE_NO_RUN, PRECISIONS, BinaryParams, Experiment
+from replication.datasets import PreparedDataset
 from replication.errors import ResultsError
-from replication.files import read_csv
+from replication.files import read_csv, read_json
 from replication.training.record import COLUMNS
 from replication.training.runs import read_description
 
@@ -116,6 +119,24 @@ def check_parameters(folder: Path, description: dict[str, Any], experiment: Expe
                 f"{folder} was trained with {name} = {there}, and params.yaml has {here}; change params.yaml to what"
                 " was trained, or train again"
             )
+
+
+def check_published(
+    folder: Path, experiment: Experiment, data: PreparedDataset, mend: str, *, any_budget: bool = False
+) -> None:
+    """Hold a published run against `experiment`, whose budget does not count with `any_budget`, and against `data`.
+
+    Raises:
+        ResultsError: it is damaged, or of other parameters or data; `mend` says what to do.
+    """
+    description = read_json(folder / "run.json")
+    sections = [description.get(key) if isinstance(description, dict) else None for key in ("config", "data")]
+    if not all(isinstance(section, dict) for section in sections) or "budget" not in description:
+        raise ResultsError(f"{folder}/run.json is damaged; {mend}")
+    budget = description["budget"] if any_budget else experiment.budget
+    check_parameters(folder, description, attrs.evolve(experiment, budget=budget))
+    if description["data"].get("content_hash") != data.content_hash:
+        raise ResultsError(f"{folder} is of other data than {data.name}'s here; {mend}")
 
 
 def _parameters(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -30,7 +30,7 @@ def join_group(device_type: str) -> None:
     try:
         dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise TrainingError(f"cannot join the processes of torchrun ({reason}); check its address and port") from error
 
 

@@ -8,8 +8,8 @@ import torch
 from replication.config import Experiment
 from replication.datasets import PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
+from replication.fitting import check_fits
 from replication.models import ResNet, build_network
-from replication.models.fitting import check_fits
 from replication.training.checkpoint import Checkpoints
 from replication.training.distributed import synchronise_batch_norms
 from replication.training.features import FrozenPrefix, SplitFeatures
@@ -37,13 +37,15 @@ class Session:
     checkpoints: Checkpoints
 
     def with_network(self, network: ResNet) -> Session:
-        """The same session with a network of one's own, which is moved to the device.
+        """The same session with a network of one's own, which is moved to the device; all of it will be trained, also
+        what an earlier training froze.
 
         Raises:
             TrainingError: it does not fit the data, or its modules do not fit together; the line names the module.
         """
         layout = torch.channels_last if self.experiment.runtime.fast else torch.contiguous_format
-        network = network.to(self.device).to(memory_format=layout)
+        synchronise_batch_norms(network)
+        network = network.requires_grad_(True).to(self.device).to(memory_format=layout)
         check_fits(network, self.train.normalise(self.train.images[:1]), self.network.head.linear.out_features)
         return attrs.evolve(self, network=network)
 

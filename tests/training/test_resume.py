@@ -188,21 +188,24 @@ def test_two_trainings_of_one_run_do_not_meet(tmp_path):
 
 
 def test_a_lock_can_be_waited_for(tmp_path):
-    held, lock = threading.Event(), tmp_path / "lock"
+    held, refused, released, lock = threading.Event(), threading.Event(), threading.Event(), tmp_path / "lock"
 
     def hold():
         with exclusive(lock, "it"):
             held.set()
-            time.sleep(0.2)
+            refused.wait(60)
+            time.sleep(0.2)  # so that the other has to look more than once
+            released.set()
 
     other = threading.Thread(target=hold)
     other.start()
-    assert held.wait(10)
+    assert held.wait(60)
     with pytest.raises(TrainingError, match=r"^it is being trained by"), exclusive(lock, "it", wait_seconds=0.01):
         pass
+    refused.set()
     with exclusive(lock, "it", wait_seconds=60.0):
-        other.join(10)
-        assert not other.is_alive()
+        assert released.is_set()
+    other.join(60)
 
 
 def start(workspace: Path, method: str) -> subprocess.Popen[str]:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from replication.errors import TrainingError
-from replication.models.resnet import ConvolutionalStem, ResNet
+from replication.models.resnet import ResNet
 
 
 def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
-    """See that `network` can be trained block by block; it is left as it was.
+    """See that the modules and the head of `network` fit together and the data; it is left as it was.
 
     Args:
         image: one, normalised, (1, C, H, W), on the network's device.
@@ -23,8 +23,8 @@ def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
     rounds, names, starts = len(network.rounds), len(network.names), network.stage_starts
     if rounds == 0 or rounds != names:
         raise TrainingError(f"the network has {rounds} modules and {names} names; give it modules, and a name for each")
-    if list(starts) != sorted(set(starts) & set(range(1, rounds))):
-        raise TrainingError(f"stage_starts are {starts}; they must be indices of modules after the first, in order")
+    if not isinstance(starts, tuple | list) or list(starts) != [i for i in range(1, rounds) if i in starts]:
+        raise TrainingError(f"stage_starts is {starts}; it must be indices of modules after the first, in order")
     modes = {part: part.training for part in network.modules()}
     network.eval()
     try:
@@ -33,16 +33,17 @@ def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
         for part, training in modes.items():
             part.training = training
     if logits.shape != (1, num_classes):
-        raise TrainingError(f"the head makes {_shape(logits)} of one image; it must be a logit for each of the"
-                            f" {num_classes} classes")  # fmt: skip
+        raise TrainingError(
+            f"the head makes {_shape(logits)} of one image; it must be a logit for each of the {num_classes} classes"
+        )
 
 
 def _through_modules(network: ResNet, image: Tensor) -> Tensor:
     g = network.stem_input(image)
     for index, (module, name) in enumerate(zip(network.rounds, network.names, strict=True)):
-        given, what = g.clone(), f"module {index} ({name})"
+        written, what = g._version, f"module {index} ({name})"  # counts what is written to it
         output = _output(what, module, g)
-        if not (torch.equal(g, given) or isinstance(module, ConvolutionalStem)):
+        if g._version != written:
             raise TrainingError(f"{what} overwrites its input, which is used again; let it work on a copy")
         if index > 0 and output.shape != g.shape and index not in network.stage_starts:
             raise TrainingError(
@@ -56,8 +57,8 @@ def _through_modules(network: ResNet, image: Tensor) -> Tensor:
 def _output(what: str, module: nn.Module, g: Tensor) -> Tensor:
     try:
         output = module(g)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise TrainingError(f"{what} does not take {_shape(g)}, which comes before it: {reason}") from error
     if not isinstance(output, Tensor):
         raise TrainingError(f"{what} gives a {type(output).__name__}; it must be a tensor")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.errors import TrainingError
-from replication.models.fitting import check_fits
+from replication.fitting import check_fits
 from replication.models.resnet import ConvolutionalStem, Head, PlainBlock, ReleasedBlock, ResNet
 from replication.training.boostresnet import train_boostresnet
 from replication.training.device import choose_device
@@ -23,6 +23,13 @@ class Adding(nn.Module):
 
     def forward(self, g: Tensor) -> Tensor:
         return g.add_(1.0)
+
+
+class Asserting(nn.Module):
+    def forward(self, g: Tensor) -> Tensor:
+        if g.shape[1] == 4:
+            raise AssertionError
+        return g
 
 
 class Pair(nn.Module):
@@ -44,13 +51,17 @@ def stem() -> ConvolutionalStem:
     ("wrong", "problem"),
     [
         (network(names=["stem"]), "the network has 2 modules and 1 names; give it modules, and a name for each"),
-        (network(stage_starts=(0,)), r"stage_starts are \(0,\); they must be indices of modules after the first"),
-        (network(stage_starts=(2,)), r"stage_starts are \(2,\); "),
+        (network(stage_starts=(0,)), r"stage_starts is \(0,\); it must be indices of modules after the first, in"),
+        (network(stage_starts=(2,)), r"stage_starts is \(2,\); "),
+        (network(stage_starts=1), "stage_starts is 1; it must be indices"),
+        (network(stem(), PlainBlock(4), PlainBlock(4), stage_starts=(2, 1)), r"stage_starts is \(2, 1\); "),
         (network(stem(), PlainBlock(5)), r"module 1 \(part1\) does not take \(4, 8, 8\), which comes before it: "),
         (network(ConvolutionalStem(1, 4)), r"module 0 \(part0\) does not take \(3, 8, 8\), which comes before it: "),
         (network(stem(), ReleasedBlock(4, 8, 2), features=8),
          r"module 1 \(part1\) makes \(8, 4, 4\) of \(4, 8, 8\); put 1 into stage_starts if a stage begins there"),
         (network(stem(), Adding()), r"module 1 \(part1\) overwrites its input, which is used again"),
+        (network(stem(), nn.ReLU(inplace=True)), r"module 1 \(part1\) overwrites its input"),
+        (network(stem(), Asserting()), r"module 1 \(part1\) does not take \(4, 8, 8\), .*: AssertionError$"),
         (network(stem(), Pair()), r"module 1 \(part1\) gives a tuple; it must be a tensor"),
         (network(features=5), r"the head does not take \(4, 8, 8\), which comes before it: "),
         (network(features=4, pool=False), r"the head does not take \(4, 8, 8\), which comes before it: "),
@@ -87,3 +98,6 @@ def test_a_session_takes_a_network_of_ones_own_and_refuses_what_does_not_fit(exp
     assert attrs.evolve(own, network=session.network) == session
     train_boostresnet(own)
     assert [row["module"] for row in own.recorder.rows["rounds"]] == ["part0", "part1"]
+    assert not any(parameter.requires_grad for parameter in own.network.rounds.parameters()), "frozen"
+    again = session.with_network(own.network)
+    assert all(parameter.requires_grad for parameter in again.network.parameters())
