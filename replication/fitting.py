@@ -17,9 +17,14 @@ def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
         num_classes: of the labels.
 
     Raises:
-        TrainingError: a module does not take what the one before it puts out, overwrites it, or changes its shape where
-            no stage starts; or the head does not give a logit per class. The line names the module.
+        TrainingError: it is no `ResNet`, or its head has no linear classifier; a module does not take what the one
+            before it puts out, overwrites it, or changes its shape where no stage starts; or the head does not give a
+            logit per class. The line names the module.
     """
+    if not isinstance(network, ResNet):
+        raise TrainingError(f"the network is a {type(network).__name__}; put its modules and head into a ResNet")
+    if not isinstance(getattr(network.head, "linear", None), nn.Linear):
+        raise TrainingError(f"the head is a {type(network.head).__name__}; it must be a Head, with its map in `linear`")
     rounds, names, starts = len(network.rounds), len(network.names), network.stage_starts
     if rounds == 0 or rounds != names:
         raise TrainingError(f"the network has {rounds} modules and {names} names; give it modules, and a name for each")

@@ -47,9 +47,17 @@ def stem() -> ConvolutionalStem:
     return ConvolutionalStem(3, 4)
 
 
+def headless() -> ResNet:
+    whole = network()
+    whole.head = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
+    return whole
+
+
 @pytest.mark.parametrize(
     ("wrong", "problem"),
     [
+        (nn.Sequential(nn.Flatten()), "the network is a Sequential; put its modules and head into a ResNet"),
+        (headless(), "the head is a Sequential; it must be a Head, with its map in `linear`"),
         (network(names=["stem"]), "the network has 2 modules and 1 names; give it modules, and a name for each"),
         (network(stage_starts=(0,)), r"stage_starts is \(0,\); it must be indices of modules after the first, in"),
         (network(stage_starts=(2,)), r"stage_starts is \(2,\); "),

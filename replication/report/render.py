@@ -294,7 +294,7 @@ def markdown_results(tables: Sequence[ResultsTable], shown: Sequence[str] = HEAD
         "The runs of a line again, from the same copy of the data: `dvc repro --glob 'evaluate@DATASET-METHOD-*'`, "
         "with the names that `results/` has"
     )
-    other = "; those at another budget than the dataset's first: `dvc repro 'budgets@DATASET'`"
+    other = "; those at another budget than the dataset's first: `dvc repro --force 'budgets@DATASET'`"
     again += f"{other if any(table.other_budget for table in tables) else ''}."
     meaning = "Budget: factor on every length in gradient updates; 1 is the full length."
     return "\n".join([*lines, "", *(f"- {sentence}" for sentence in [*notes(tables, shown), meaning, again])])
