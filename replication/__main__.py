@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from replication import terminal
 from replication.config import DATASETS, Experiment, load_experiment
 from replication.errors import ResultsError
-from replication.options import Dataset, Device, Method, OneSeed, Params, Publish, Seed, Track, check_only
+from replication.options import (
+    Dataset,
+    Device,
+    Method,
+    OneMethod,
+    OneSeed,
+    OneVariant,
+    Params,
+    Publish,
+    Seed,
+    Track,
+    check_only,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from replication.datasets import PreparedDataset
@@ -29,7 +42,6 @@ PARAMS = Path("params.yaml")
 RAW, PREPARED, RUNS, RESULTS = Path("data/raw"), Path("data/prepared"), Path("runs"), Path("results")
 GENERATED = Path("paper/generated")
 CHECKED = Path("data/checked")
-SPLITS = ("train", "validation", "test")
 
 
 # Heavy packages are imported where they are used: --help answers at once, and the report needs no torch.
@@ -95,8 +107,7 @@ def evaluate(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = 
 
     experiment, data = _prepared(dataset, params, device)
     metrics = evaluate_run(experiment, data, method, seed, RUNS, RESULTS)
-    accuracies = ", ".join(f"{split} {metrics[f'{split}_accuracy']:.4f}" for split in SPLITS)
-    print(f"{dataset} {method} seed {seed}: accuracy {accuracies}; {_copy(metrics['official_data'])}")
+    print(f"{dataset} {method} seed {seed}: {_accuracies(metrics)}; {_copy(metrics['official_data'])}")
 
 
 @app.command()
@@ -125,10 +136,7 @@ def depth(dataset: Dataset, params: Params = PARAMS, device: Device = "") -> Non
 @app.command()
 def budgets(
     dataset: Dataset,
-    only: Annotated[
-        str,
-        typer.Option(metavar="METHOD", help="Train and measure this method under --seed alone, and publish nothing."),
-    ] = "",
+    only: OneMethod = "",
     seed: OneSeed = None,
     publish: Publish = False,
     params: Params = PARAMS,
@@ -157,10 +165,7 @@ def budgets(
 @app.command()
 def ablate(
     dataset: Dataset,
-    only: Annotated[
-        str,
-        typer.Option(metavar="VARIANT", help="Train and measure this variant under --seed alone, and publish nothing."),
-    ] = "",
+    only: OneVariant = "",
     seed: OneSeed = None,
     publish: Publish = False,
     params: Params = PARAMS,
@@ -180,8 +185,7 @@ def ablate(
     if seed is not None:
         target = RESULTS if publish else None
         for row in measure_one(experiment, variants, data, only, seed, results_root=target, progress=show):
-            accuracies = ", ".join(f"{split} {row[f'{split}_accuracy']:.4f}" for split in SPLITS)
-            print(f"{dataset} {only} {row['method']} seed {seed}: accuracy {accuracies}")
+            print(f"{dataset} {only} {row['method']} seed {seed}: {_accuracies(row)}")
         print(f"wrote {table}" if publish else f"{table} is as it was; --publish adds these rows to it")
         return
     rows = measure_ablations(experiment, variants, data, seeds, RUNS, RESULTS, progress=show)
@@ -322,6 +326,12 @@ def _prepared(dataset: str, params: Path, device: str) -> tuple[Experiment, Prep
         values["runtime"]["device"] = device
         experiment = experiment_from_dict(values, "--device")
     return experiment, load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
+
+
+def _accuracies(metrics: Mapping[str, Any]) -> str:
+    from replication.datasets import SPLITS
+
+    return "accuracy " + ", ".join(f"{split} {metrics[f'{split}_accuracy']:.4f}" for split in SPLITS)
 
 
 def _copy(official: bool) -> str:

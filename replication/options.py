@@ -23,6 +23,11 @@ def _one_of(kind: str, known: tuple[str, ...]) -> Callable[[str], str]:
     return check
 
 
+def _only(kind: str) -> typer.models.OptionInfo:
+    named = f"Train and measure this {kind.lower()} under --seed alone, and publish nothing."
+    return typer.Option("--only", metavar=kind, help=named)
+
+
 Dataset = Annotated[str, typer.Argument(help="digits, cifar10, svhn or mnist", callback=_one_of("dataset", DATASETS))]
 Method = Annotated[
     str, typer.Argument(help="One of methods.all, for example boostresnet or e2e.", callback=_one_of("method", METHODS))
@@ -30,6 +35,8 @@ Method = Annotated[
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes initialisation, batch order and augmentation.")]
 Params = Annotated[Path, typer.Option(help="The file with every number of every experiment.")]
 Device = Annotated[str, typer.Option(help="Overrides runtime.device: auto, cpu, cuda or cuda:N.")]
+OneMethod = Annotated[str, _only("METHOD")]
+OneVariant = Annotated[str, _only("VARIANT")]
 OneSeed = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Goes with --only.")]
 Publish = Annotated[bool, typer.Option("--publish", help="With --only: publish that, beside what is published.")]
 Track = Annotated[bool, typer.Option(envvar="REPLICATION_TRACK", help="Follow the training in MLflow as it goes.")]

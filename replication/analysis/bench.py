@@ -20,7 +20,7 @@ from replication.models.hypothesis import HypothesisFactory, HypothesisModule
 from replication.training.adaboost_mm import AdaBoostMMBooster
 from replication.training.features import BatchSource, FrozenPrefix, SplitFeatures
 from replication.training.record import Recorder
-from replication.training.session import Session, open_session
+from replication.training.session import Session, open_session, placed
 from replication.training.update import UpdateLoop
 
 _ADAM_STATE = 2  # first and second moment, beside the weight itself
@@ -108,8 +108,7 @@ class Bench:
         batches = self.batches(nothing_frozen, self.session.features(train, nothing_frozen))
         batches.targets = booster.targets().float()
         learner = build_weak_learner(self.experiment.model, self.data.image_shape, self.data.num_classes, 0)
-        layout = torch.channels_last if self.experiment.runtime.fast else torch.contiguous_format
-        learner = learner.to(self.device).to(memory_format=layout)
+        learner = placed(learner, self.experiment, self.device)
         return self.update(learner, booster.loss(), batches), learner
 
     def as_released(self, block: int) -> Action:

@@ -43,9 +43,7 @@ class Session:
         Raises:
             TrainingError: it does not fit the data, or its modules do not fit together; the line names the module.
         """
-        layout = torch.channels_last if self.experiment.runtime.fast else torch.contiguous_format
-        synchronise_batch_norms(network)
-        network = network.requires_grad_(True).to(self.device).to(memory_format=layout)
+        network = placed(network.requires_grad_(True), self.experiment, self.device)
         check_fits(network, self.train.normalise(self.train.images[:1]), self.network.head.linear.out_features)
         return attrs.evolve(self, network=network)
 
@@ -76,9 +74,6 @@ def open_session(
     starts alike.
     """
     network = build_network(experiment.model, data.image_shape, data.num_classes, stream_seed(seed, "initialisation"))
-    synchronise_batch_norms(network)
-    # Channels last, the convolutions of both kinds of device read memory in one run.
-    layout = torch.channels_last if experiment.runtime.fast else torch.contiguous_format
     train = to_device_split(data, "train", device)
     evaluation = experiment.evaluation
     curves = {"train": _sample(train, evaluation.train_samples, seed)}
@@ -88,12 +83,20 @@ def open_session(
         experiment=experiment,
         seed=seed,
         device=device,
-        network=network.to(device).to(memory_format=layout),
+        network=placed(network, experiment, device),
         train=train,
         curves=curves,
         recorder=recorder,
         checkpoints=checkpoints or Checkpoints(None, experiment.checkpoint),
     )
+
+
+def placed(network: ResNet, experiment: Experiment, device: torch.device) -> ResNet:
+    """`network` itself, on `device`, its batch norms over all processes."""
+    synchronise_batch_norms(network)
+    # Channels last, the convolutions of both kinds of device read memory in one run.
+    layout = torch.channels_last if experiment.runtime.fast else torch.contiguous_format
+    return network.to(device).to(memory_format=layout)
 
 
 def _sample(split: DeviceSplit, size: int, seed: int) -> DeviceSplit:

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from replication.models.ensemble import Ensemble, build_weak_learner, contribution
 from replication.models.resnet import ResNet
 from replication.training.checkpoint import Snapshot, capture, join, reinstate
-from replication.training.distributed import synchronise_batch_norms
 from replication.training.features import BatchSource
 from replication.training.outcome import Outcome, ensemble_outcome
 from replication.training.record import accuracy_and_loss, predict
 from replication.training.seeds import stream_seed
-from replication.training.session import Session
+from replication.training.session import Session, placed
 from replication.training.update import UpdateLoop
 
 
@@ -152,9 +151,7 @@ class StagewiseTrainer:
         seed = stream_seed(session.seed, "initialisation", phase=index)
         classes = session.network.head.linear.out_features
         learner = build_weak_learner(session.experiment.model, (channels, height, width), classes, seed)
-        synchronise_batch_norms(learner)
-        layout = torch.channels_last if session.experiment.runtime.fast else torch.contiguous_format
-        return learner.to(session.device).to(memory_format=layout)
+        return placed(learner, session.experiment, session.device)
 
     def _measure(self, learner: ResNet, index: int, weight: float) -> None:
         measures = {}
