@@ -295,6 +295,19 @@ def log_runs() -> None:
 
 
 @app.command()
+def pages(
+    address: Annotated[str, typer.Argument(help="where MLflow's user interface is")] = "http://127.0.0.1:5000",
+) -> None:
+    """Print where MLflow's user interface shows the runs of each dataset; `make ui` starts one."""
+    from replication import tracking
+
+    found = tracking.pages(address)
+    print("the runs, by experiment:" if found else "MLflow has no runs of ours yet; `make reproduce` makes some")
+    for name, page in found.items():
+        print(f"  {name:20} {page}")
+
+
+@app.command()
 def layers(dataset: Dataset, params: Params = PARAMS) -> None:
     """Print the network's layers, shapes and parameter counts (the data need not be there)."""
     from rich.console import Console

@@ -432,16 +432,18 @@ def test_makefile_helps_and_refuses_other_pythons(tmp_path: Path) -> None:
     ],
 )
 def test_make_ui_starts_no_server_where_there_is_one(tmp_path: Path, uri: str, shown: str, started: bool) -> None:
-    """In an environment that counts as installed and has an `mlflow` that only says how it was called."""
-    mlflow = tmp_path / "bin/mlflow"
-    mlflow.parent.mkdir()
-    mlflow.write_text('#!/bin/sh\necho "started: $*"\n')
-    mlflow.chmod(0o755)
+    """In an environment that counts as installed, whose programs only say how they were called."""
+    for program, word in (("mlflow", "started"), ("python", "before")):
+        path = tmp_path / "bin" / program
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/bin/sh\necho "{word}: $*"\n')
+        path.chmod(0o755)
     sums = subprocess.run(["cksum", "requirements.lock"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (tmp_path / ".requirements").write_text(" ".join(sums.split()[:2]) + "\n")
     environment, command = {**os.environ, "MLFLOW_TRACKING_URI": uri}, ["make", "ui", f"VENV={tmp_path}"]
     answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=30)
     assert shown in answer.stdout and ("started" in answer.stdout) is started
+    assert ("before: -m replication pages http://127.0.0.1:5000\n" in answer.stdout) is started
     assert "secret" not in answer.stdout + answer.stderr
 
 

@@ -51,4 +51,4 @@ def test_the_run_browser_is_for_this_machine_alone() -> None:
     told = subprocess.run(
         ["make", "--dry-run", "ui", "HOST=::1"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert "--host '::1'" in told.stdout
+    assert "--host '::1'" in told.stdout and "pages 'http://[::1]:5000'" in told.stdout

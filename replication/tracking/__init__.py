@@ -11,6 +11,6 @@ from __future__ import annotations
 
 from replication.tracking.live import Tracker, open_tracker
 from replication.tracking.location import tracking_uri
-from replication.tracking.runs import ImportCounts, log_run, log_runs, try_log_runs
+from replication.tracking.runs import ImportCounts, log_run, log_runs, pages, try_log_runs
 
-__all__ = ["ImportCounts", "Tracker", "log_run", "log_runs", "open_tracker", "tracking_uri", "try_log_runs"]
+__all__ = ["ImportCounts", "Tracker", "log_run", "log_runs", "open_tracker", "pages", "tracking_uri", "try_log_runs"]

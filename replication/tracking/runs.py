@@ -1,4 +1,4 @@
-"""Import finished run directories into MLflow; a second import changes nothing."""
+"""Import finished run directories into MLflow, where a second import changes nothing; and where to see them."""
 
 from __future__ import annotations
 
@@ -93,6 +93,24 @@ def log_runs(
             outcome = "skipped"
         counts[outcome] += 1
     return ImportCounts(**counts)
+
+
+def pages(address: str) -> dict[str, str]:
+    """The page of each dataset's runs in MLflow's user interface, by the name of the experiment.
+
+    Args:
+        address: of the interface: "http://127.0.0.1:5000".
+
+    Raises:
+        ReplicationError: MLflow is not installed or cannot be reached.
+    """
+    store = _open_store()
+    with readable_errors(store.uri):
+        # Without being asked, MLflow 3 shows what traces of language models an experiment has, and none of its runs.
+        return {
+            name: f"{address.rstrip('/')}/#/experiments/{number}?workflowType=machine_learning"
+            for name, number in store.experiments().items()
+        }
 
 
 def _open_store() -> Store:

@@ -31,6 +31,7 @@ _ENVIRONMENT = {  # what the user has set stays
 }
 _METRICS_AT_A_TIME, _PARAMS_AT_A_TIME = 900, 90  # MLflow's limits are 1000 and 100
 _LOCK_SECONDS = 60.0
+_EXPERIMENTS = "boostresnet/"  # and the dataset's name
 _MODEL_PACKAGES = ("attrs", "numpy", "psutil", "pyyaml", "safetensors", "torch", "tqdm")
 
 
@@ -177,9 +178,14 @@ class Store:
                 self.client.delete_logged_model(model.model_id)
             self.client.delete_run(other.info.run_id)
 
+    def experiments(self) -> dict[str, str]:
+        """The ids of the datasets' experiments by their names, in the order of the names."""
+        found = self.client.search_experiments(filter_string=f"name LIKE '{_EXPERIMENTS}%'", order_by=["name ASC"])
+        return {experiment.name: str(experiment.experiment_id) for experiment in found}
+
     def experiment_id(self, dataset: str) -> str:
         """The id of the dataset's experiment, created if need be."""
-        name = f"boostresnet/{dataset}"
+        name = f"{_EXPERIMENTS}{dataset}"
         for last_attempt in (False, True):
             experiment = self.client.get_experiment_by_name(name)
             if experiment is not None:

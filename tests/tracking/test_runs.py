@@ -252,3 +252,11 @@ def test_no_part_of_a_password_is_shown(text: str, shown: str) -> None:
 
 def test_a_message_is_cut_after_its_credentials_are_gone() -> None:
     assert "secret" not in one_line(RuntimeError(f"{'x' * 140} http://user:secretsecretsecret@host/"))
+
+
+def test_pages_show_the_runs_and_not_traces(store: Store, tmp_path: Path) -> None:
+    assert tracking.pages("http://127.0.0.1:5000") == {}, "MLflow's own experiment is none of ours"
+    tracking.log_run(write_run(tmp_path / "runs"))
+    number = store.experiment_id("digits")
+    page = f"http://127.0.0.1:5000/#/experiments/{number}?workflowType=machine_learning"
+    assert tracking.pages("http://127.0.0.1:5000/") == {"boostresnet/digits": page}
