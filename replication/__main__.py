@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -181,7 +182,8 @@ def ablate(
     check_only("VARIANT", only, seed, publish, params, known, seeds)
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
-    table, show = RESULTS / dataset / "ablations.csv", terminal.progress_of
+    # A variant's curves are of one image: what counts is measured at its end.
+    table, show = RESULTS / dataset / "ablations.csv", functools.partial(terminal.progress_of, accuracies=False)
     if seed is not None:
         target = RESULTS if publish else None
         for row in measure_one(experiment, variants, data, only, seed, results_root=target, progress=show):

@@ -30,6 +30,7 @@ def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
         raise TrainingError(f"the network has {rounds} modules and {names} names; give it modules, and a name for each")
     if not isinstance(starts, tuple | list) or list(starts) != [i for i in range(1, rounds) if i in starts]:
         raise TrainingError(f"stage_starts is {starts}; it must be indices of modules after the first, in order")
+    _check_weights_are_their_own(network)
     modes = {part: part.training for part in network.modules()}
     network.eval()
     try:
@@ -41,6 +42,17 @@ def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
         raise TrainingError(
             f"the head makes {_shape(logits)} of one image; it must be a logit for each of the {num_classes} classes"
         )
+
+
+def _check_weights_are_their_own(network: ResNet) -> None:
+    """Trained again in a later round, a frozen module would no longer be the one that was measured."""
+    owners: dict[nn.Parameter, str] = {}
+    parts = [(f"module {index} ({name})", module)
+             for index, (name, module) in enumerate(zip(network.names, network.rounds, strict=True))]  # fmt: skip
+    for what, part in (*parts, ("the head", network.head)):
+        for parameter in part.parameters():
+            if owners.setdefault(parameter, what) != what:
+                raise TrainingError(f"{what} has weights of {owners[parameter]}; give every part weights of its own")
 
 
 def _through_modules(network: ResNet, image: Tensor) -> Tensor:

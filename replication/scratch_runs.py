@@ -87,7 +87,7 @@ def _stop_if_asked() -> None:
 
 
 # As it was imported: hours later, when a training has ended, the files may have been edited.
-_MEASURING_CODE = hash_of_code(Path(__file__).resolve().parent, ("analysis", "rounding.py"))
+_MEASURING_CODE = hash_of_code(Path(__file__).resolve().parent, ("analysis", "ranks.py", "rounding.py"))
 
 
 def scratch_run(

@@ -27,15 +27,19 @@ def errors_named(run: str, folder: Path) -> Iterator[None]:
         raise TrainingError(f"{run}: {error}") from error
 
 
-def progress_of(run: str) -> Callable[[str, dict[str, object]], None]:
-    """Print one line per point of the curves, with the run in front: enough to watch several runs of hours by."""
+def progress_of(run: str, *, accuracies: bool = True) -> Callable[[str, dict[str, object]], None]:
+    """Print one line per point of the curves, with the run in front: enough to watch several runs of hours by.
+
+    Args:
+        accuracies: show them; not where the curves are of too few images to say anything.
+    """
 
     def show(kind: str, row: dict[str, object]) -> None:
         if kind == "history":
             block = "" if row["block"] is None else f" block {row['block']}"
-            accuracies = f"train {row['train_accuracy']:.4f} validation {row['validation_accuracy']:.4f}"
+            shown = f": train {row['train_accuracy']:.4f} validation {row['validation_accuracy']:.4f}"
             try:
-                print(f"{run}: update {row['gradient_updates']:>7}{block}: {accuracies}", flush=True)
+                print(f"{run}: update {row['gradient_updates']:>7}{block}{shown if accuracies else ''}", flush=True)
             except OSError as error:  # who read it has gone, or the disk of a log is full: no reason to stop training
                 sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
                 with contextlib.suppress(OSError):

@@ -47,6 +47,11 @@ def stem() -> ConvolutionalStem:
     return ConvolutionalStem(3, 4)
 
 
+def tied() -> ResNet:
+    block = PlainBlock(4)
+    return network(stem(), block, block)
+
+
 def headless() -> ResNet:
     whole = network()
     whole.head = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
@@ -69,6 +74,7 @@ def headless() -> ResNet:
          r"module 1 \(part1\) makes \(8, 4, 4\) of \(4, 8, 8\); put 1 into stage_starts if a stage begins there"),
         (network(stem(), Adding()), r"module 1 \(part1\) overwrites its input, which is used again"),
         (network(stem(), nn.ReLU(inplace=True)), r"module 1 \(part1\) overwrites its input"),
+        (tied(), r"module 2 \(part2\) has weights of module 1 \(part1\); give every part weights of its own"),
         (network(stem(), Asserting()), r"module 1 \(part1\) does not take \(4, 8, 8\), .*: AssertionError$"),
         (network(stem(), Pair()), r"module 1 \(part1\) gives a tuple; it must be a tensor"),
         (network(features=5), r"the head does not take \(4, 8, 8\), which comes before it: "),
@@ -106,6 +112,6 @@ def test_a_session_takes_a_network_of_ones_own_and_refuses_what_does_not_fit(exp
     assert attrs.evolve(own, network=session.network) == session
     train_boostresnet(own)
     assert [row["module"] for row in own.recorder.rows["rounds"]] == ["part0", "part1"]
-    assert not any(parameter.requires_grad for parameter in own.network.rounds.parameters()), "frozen"
-    again = session.with_network(own.network)
+    assert all(parameter.requires_grad for parameter in own.network.parameters()), "nothing stays frozen"
+    again = session.with_network(own.network.requires_grad_(False))
     assert all(parameter.requires_grad for parameter in again.network.parameters())

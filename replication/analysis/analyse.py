@@ -18,7 +18,6 @@ from torch import Tensor
 
 from replication.analysis import lesion, margins, paths, probes, steps, weak_learning
 from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run
-from replication.analysis.ranks import rank_correlation
 from replication.analysis.sampling import batches, draws, subset
 from replication.analysis.theory import Hypotheses, load_hypotheses
 from replication.config import Experiment
@@ -30,6 +29,7 @@ from replication.files import atomic_folder, remove_leftovers, write_csv, write_
 from replication.models.ensemble import Ensemble
 from replication.models.folding import fold_batch_norms
 from replication.models.resnet import ResNet
+from replication.ranks import rank_correlation
 from replication.rounding import ROUNDING
 from replication.training.device import choose_device
 from replication.training.runs import load_model, read_description, run_folder

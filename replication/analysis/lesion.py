@@ -14,11 +14,11 @@ import attrs
 import numpy as np
 import torch
 
-from replication.analysis.ranks import rank_correlation
 from replication.analysis.sampling import batches, spread_counts, subsets
 from replication.analysis.unravelled import changes_shape, interchangeable, residual_blocks, without_branch
 from replication.datasets.loader import DeviceSplit
 from replication.models.resnet import ResNet
+from replication.ranks import rank_correlation
 
 
 class Lesions:

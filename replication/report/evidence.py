@@ -11,6 +11,7 @@ from pathlib import Path
 
 import attrs
 
+from replication.ranks import rank_correlation
 from replication.report.analyses import ANALYSIS, load_analysis
 from replication.report.costs import Cost, load_cost
 from replication.report.depth import DEPTH, DepthRun, load_depth
@@ -116,7 +117,7 @@ def round_trend(evidence: Evidence, column: str) -> Values:
 
     def trend(run: Run) -> float | None:
         values = _column(run, column)
-        return None if values is None else kendall_tau([entry.block for entry in run.rounds], values)
+        return None if values is None else rank_correlation([entry.block for entry in run.rounds], values)
 
     return evidence.per_run("boostresnet", "rounds.csv", trend)
 
@@ -246,15 +247,6 @@ def updates_to(run: Run, accuracy: float) -> int | None:
         if point.validation_accuracy is not None and point.validation_accuracy >= accuracy:
             return point.gradient_updates
     return None
-
-
-def kendall_tau(first: list[int], second: list[float]) -> float | None:
-    """Kendall's tau-b, which allows ties; None for fewer than two values or values that are all alike."""
-    from scipy import stats
-
-    if len(first) < 2 or len(set(second)) < 2:
-        return None
-    return float(stats.kendalltau(first, second).statistic)
 
 
 def _column(run: Run, name: str) -> list[float] | None:

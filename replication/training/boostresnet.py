@@ -87,12 +87,16 @@ class BoostResNetTrainer:
         self._done = 0  # updates of the round under way
 
     def train(self) -> Outcome:
-        """All rounds, from the checkpoint on if there is one; gives the network and all auxiliary classifiers."""
+        """All rounds, from the checkpoint on if there is one; gives the network and all auxiliary classifiers.
+
+        Nothing of the network stays frozen: whoever has it may train it further.
+        """
         saved = self.session.checkpoints.load()
         if saved is not None:
             self._restore(saved)
         for block in range(len(self.prefix.modules), len(self.session.network.rounds)):
             self.train_round(block)
+        self.session.network.requires_grad_(True)
         return network_outcome(self.session.network, self.updates, self.auxiliary_states)
 
     def train_round(self, block: int) -> None:

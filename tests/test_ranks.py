@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from replication.analysis.ranks import rank_correlation
+from replication.ranks import rank_correlation
 
 
 def test_rank_correlations_by_hand():

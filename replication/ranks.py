@@ -1,4 +1,4 @@
-"""Rank correlation."""
+"""Rank correlation; for analysis and report alike, so without torch."""
 
 from __future__ import annotations
 
