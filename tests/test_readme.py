@@ -317,7 +317,11 @@ def runs_in_prose() -> dict[str, list[float]]:
         r"end to end is (\S+) points ahead on validation images \(seeds (\S+) to (\S+)\)": mean_and_range(
             [-value for value in gaps["validation"]]
         ),
-        r"and (\S+) points behind on test images \(seeds (\S+) to (\S+)\)": mean_and_range(gaps["test"]),
+        r"and (\S+) points behind on test images \(seeds from (\S+) ahead to (\S+) behind\)": [
+            fmean(gaps["test"]),
+            -min(gaps["test"]),
+            max(gaps["test"]),
+        ],
         r"at as many operations, by (\S+) points of test accuracy \(seeds (\S+) to (\S+)\)": mean_and_range(on_mnist),
         r"a process of (\S+) GiB on CIFAR-10 where end to end had (\S+),": peaks,
         r"fitted to that direction, have (\S+), (\S+) and (\S+) on digits, MNIST and CIFAR-10": steps,

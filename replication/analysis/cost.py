@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 import torch
+from torch import Tensor, nn
 
 from replication.analysis.bench import Bench, module_bytes, sampled
 from replication.analysis.measure import Action, arithmetic_and_traffic, interleaved, machine_peaks, summary
@@ -145,25 +146,35 @@ def _measure_block(bench: Bench, block: int, rivals: dict[str, Action], repetiti
             "bytes": bench.stored_bytes(examples),
             "saved_ms": round(timings["augmented_ms"]["median"] - timings["cached_ms"]["median"], 4),
         },
-        "evaluation_ms_per_1000": _evaluation_milliseconds(bench, block),
+        **_forward_passes(bench, block),
     }
     row["advance_ms_per_1000"] = round(1e6 * bench.freeze(block) / len(bench.features), 4)
     return row
 
 
-def _evaluation_milliseconds(bench: Bench, block: int) -> float:
-    """Of 1,000 images, from the outputs of the block before to logits."""
-    hypothesis = bench.hypothesis(block)
+def _forward_passes(bench: Bench, block: int) -> Row:
+    """From the outputs of the block before: time of 1,000 images' way to logits, as a check goes, and the operations of
+    one image on it; and those of its way through the block alone, as its outputs are stored.
+    """
     batch = bench.features[slice(0, bench.experiment.evaluation.batch_size)]
+    check = _forward(bench.hypothesis(block), batch)
+    taken = interleaved({"check": check}, _EVALUATIONS, bench.device)["check"]
+    advance = _forward(bench.session.network.rounds[block], batch)
+    return {
+        "evaluation_ms_per_1000": round(statistics.median(taken) * 1000 / len(batch), 4),
+        "check_flops_per_image": arithmetic_and_traffic(check)[0] // len(batch),
+        "advance_flops_per_image": arithmetic_and_traffic(advance)[0] // len(batch),
+    }
 
+
+def _forward(module: nn.Module, batch: Tensor) -> Action:
     @torch.no_grad()
     def forward() -> None:
-        hypothesis.eval()
-        hypothesis(batch)
-        hypothesis.train()
+        module.eval()
+        module(batch)
+        module.train()
 
-    taken = interleaved({"forward": Action.of(forward)}, _EVALUATIONS, bench.device)["forward"]
-    return round(statistics.median(taken) * 1000 / len(batch), 4)
+    return Action.of(forward)
 
 
 def check_depths(experiment: Experiment) -> None:

@@ -39,6 +39,7 @@ from replication.config.schema import (
     RuntimeParams,
     StockLibraryParams,
     Variant,
+    scaled,
 )
 
 __all__ = [
@@ -78,4 +79,5 @@ __all__ = [
     "load_experiment",
     "load_lists",
     "load_variants",
+    "scaled",
 ]

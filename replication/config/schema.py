@@ -206,6 +206,11 @@ class RuntimeParams:
     disk_limit_gib: float = attrs.field(validator=_between(0, 10**6))
 
 
+def scaled(updates: int, budget: float) -> int:
+    """A length in gradient updates under a budget, at least one update."""
+    return max(1, round(updates * budget))
+
+
 @attrs.frozen
 class Experiment:
     """Everything that determines the runs on one dataset, but for method and seed."""
@@ -230,8 +235,8 @@ class Experiment:
     runtime: RuntimeParams
 
     def scaled(self, updates: int) -> int:
-        """A length in gradient updates under the budget, at least one update."""
-        return max(1, round(updates * self.budget))
+        """A length in gradient updates under the experiment's budget, at least one update."""
+        return scaled(updates, self.budget)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, for run.json and the run tracker: equal to what JSON makes of it."""

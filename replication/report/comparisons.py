@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
 import attrs
 
+from replication.config import scaled
 from replication.report.costs import BlockCost, Cost
 from replication.report.formats import counts
 from replication.report.records import HistoryPoint, TimingPoint
@@ -198,26 +200,38 @@ def operations(boosted: Run, cost: Cost) -> tuple[float, ...]:
     """The floating-point operations of a BoostResNet run up to the end of each round, in end-to-end updates that make
     as many; empty where the cost was measured on another network, another batch size or without counting.
 
-    Counted are its updates and, at the end of every round, what the next one needs: all training images go once through
-    the new module and its classifier, on stored outputs, for gamma and for the outputs to store. A forward pass counts
-    as a third of an update, whose backward pass takes twice as much.
+    Counted are its updates and what comes between them, on stored outputs: at every check of gamma all training images
+    go through the new module and its classifier, and at a round's end once more through the module, whose outputs are
+    stored.
     """
     blocks = {block.module: block for block in cost.blocks}
     whole = cost.end_to_end_flops
     settings = boosted.info.settings
     measured = (cost.reading, cost.auxiliary, cost.batch_size, len(cost.blocks))
     asked = (settings.get("boostresnet.auxiliary"), settings.get("optimizer.batch_size"), len(boosted.rounds))
-    if not whole or measured != (boosted.metrics.reading, *asked):
+    stored = settings.get("boostresnet.prefix_mode") != "training"
+    if not whole or not stored or measured != (boosted.metrics.reading, *asked):
         return ()
     made, total = [], 0.0
     for entry in boosted.rounds:
         block = blocks.get(entry.module)
         update = _flops(boosted, block) if block else None
-        if block is None or update is None or block.cached_flops is None:
+        between = _flops_between(boosted, entry.gradient_updates, block) if block else None
+        if update is None or between is None:
             return ()
-        total += entry.gradient_updates * update + boosted.info.train_size / cost.batch_size * block.cached_flops / 3
+        total += entry.gradient_updates * update + between
         made.append(total / whole)
     return tuple(made)
+
+
+def _flops_between(boosted: Run, updates: int, block: BlockCost) -> float | None:
+    """Of a round's checks, and of storing its outputs."""
+    check, advance = block.check_flops_per_image, block.advance_flops_per_image
+    interval = boosted.info.settings.get("boostresnet.check_interval")
+    if check is None or advance is None or not isinstance(interval, int):
+        return None
+    checks = math.ceil(updates / scaled(interval, boosted.metrics.budget))
+    return boosted.info.train_size * (checks * check + advance)
 
 
 def _flops(boosted: Run, block: BlockCost) -> float | None:

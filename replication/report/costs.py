@@ -33,6 +33,8 @@ class BlockCost:
     Attributes:
         stored_features: bytes that the block's inputs take for the whole training split; None where none are stored.
         cached_flops: floating-point operations of an update, None where not counted; `augmented_flops` likewise.
+        check_flops_per_image: of a forward pass through the block and its classifier; `advance_flops_per_image` of one
+            through the block alone.
     """
 
     block: int
@@ -47,6 +49,8 @@ class BlockCost:
     stored_features: int | None
     cached_flops: int | None
     augmented_flops: int | None
+    check_flops_per_image: int | None
+    advance_flops_per_image: int | None
 
 
 @attrs.frozen
@@ -257,6 +261,8 @@ def _block(fields: Fields) -> BlockCost:
         stored_features=stored.optional(stored.integer, "bytes"),
         cached_flops=fields.optional(fields.integer, "cached_flops"),
         augmented_flops=fields.optional(fields.integer, "augmented_flops"),
+        check_flops_per_image=fields.optional(fields.integer, "check_flops_per_image"),
+        advance_flops_per_image=fields.optional(fields.integer, "advance_flops_per_image"),
     )
 
 

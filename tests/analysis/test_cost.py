@@ -140,6 +140,13 @@ def test_a_measurement_of_a_small_network_is_complete(experiment, digits, tmp_pa
         assert deep["end_to_end_memory"][part] > shallow["end_to_end_memory"][part]
     assert deep["cached_memory"]["weights"] > shallow["cached_memory"]["weights"]
     last = cost["blocks"][-1]
+    for block in cost["blocks"]:  # no gradients: less than an update of the batch; and logits lie behind the block
+        assert 0 < block["advance_flops_per_image"] < block["check_flops_per_image"]
+        assert block["check_flops_per_image"] * small.optimizer.batch_size < block["cached_flops"]
+    if reading == "mlp":  # two layers of the block, from and to 64 pixels, and 10 classes; two operations a product
+        width, auxiliary = small.model.width, 64 * 10
+        assert last["advance_flops_per_image"] == 2 * 2 * 64 * width
+        assert last["check_flops_per_image"] == 2 * (2 * 64 * width + auxiliary)
     assert last["stored_features"]["bytes"] > 0
     # The released code keeps what the prefix needs for gradients that it throws away.
     assert last["as_released_memory"]["total"] > last["memory"]["total"]

@@ -130,7 +130,7 @@ def plant_run(
             "model": {"reading": "released", "blocks": blocks, "width": 16},
             "optimizer": {"learning_rate": 0.001, "gradient_clamp": 0.1, "batch_size": 100},
             "boostresnet": {"oracle_loss": "exp_cross_entropy", "auxiliary": "transition-blocks",
-                            "updates_per_block": 10000, "check_interval": 5000, "gamma_threshold": -0.0001,
+                            "updates_per_block": 10000, "check_interval": 10_000, "gamma_threshold": -0.0001,
                             "initial_edge": 0.0, "prefix_mode": "evaluation"},
             "gradient_boosting": {"shrinkage": 0.1},
             "end_to_end": {"updates": None}, "refinement": {"updates": None},

@@ -166,7 +166,8 @@ def plant_cost(root: Path, dataset: str = "digits", rounds: int = 7) -> Path:
              "augmented_flops": 2 * 10**8, "augmented_bytes": 2 * 10**6, "memory": memory(2**20),
              "streaming_memory": memory(2**20 + 2**17), "as_released_memory": memory(5 * 2**20),
              "stored_features": {"bytes": 6 * 2**20 if n else None, "saved_ms": 1.0 + 1.5 * n},
-             "evaluation_ms_per_1000": 3.0, "advance_ms_per_1000": 3.0}
+             "evaluation_ms_per_1000": 3.0, "advance_ms_per_1000": 3.0,
+             "check_flops_per_image": 400_000, "advance_flops_per_image": 300_000}
             for n in range(rounds)
         ],
         "depth": [
