@@ -15,10 +15,10 @@ import attrs
 
 from replication.analysis.analyse import analyse
 from replication.analysis.checks import check_published
-from replication.analysis.evaluate import PUBLISHED
 from replication.config import Experiment, OtherBudget
 from replication.datasets import PreparedDataset
 from replication.files import atomic_folder, remove_leftovers
+from replication.run_directory import PUBLISHED
 from replication.scratch_runs import Progress, measured_run, scratch_root, silent
 from replication.training.runs import run_folder
 

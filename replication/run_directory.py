@@ -13,6 +13,8 @@ from replication.errors import ResultsError
 from replication.files import read_json, sha256, write_json
 
 WEIGHTS = "model.safetensors"
+#: What is copied to results/ and MLflow as it is.
+PUBLISHED = ("history.csv", "rounds.csv", "timing.csv", "run.json")
 
 
 def check_digests(folder: Path, description: Mapping[str, Any]) -> None:

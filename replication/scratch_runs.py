@@ -115,10 +115,8 @@ def scratch_root(experiment: Experiment, data: PreparedDataset, scratch: Path) -
     """Where the runs of `experiment` lie: what was made of other parameters, data, code or versions is not taken for
     them, since each has a folder named by their hash.
     """
-    config = experiment.determining()
-    del config["runtime"]["device"]  # what kind it is stands below: `--device cuda:1` makes no other run
     determines = {
-        "config": config,
+        "config": experiment.determining(),
         "data": data.content_hash,
         "versions": describe_versions(),
         "device": choose_device(experiment.runtime).type,

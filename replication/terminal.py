@@ -7,8 +7,9 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -27,25 +28,42 @@ def errors_named(run: str, folder: Path) -> Iterator[None]:
         raise TrainingError(f"{run}: {error}") from error
 
 
-def progress_of(run: str, *, accuracies: bool = True) -> Callable[[str, dict[str, object]], None]:
-    """Print one line per point of the curves, with the run in front: enough to watch several runs of hours by.
+def progress_of(run: str, *, accuracies: bool = True) -> Callable[[str, Mapping[str, Any]], None]:
+    """Print one line per point of the curves and per round, with the run in front: enough to watch several by.
 
     Args:
         accuracies: show them; not where the curves are of too few images to say anything.
     """
 
-    def show(kind: str, row: dict[str, object]) -> None:
+    def show(kind: str, row: Mapping[str, Any]) -> None:
         if kind == "history":
-            block = "" if row["block"] is None else f" block {row['block']}"
-            shown = f": train {row['train_accuracy']:.4f} validation {row['validation_accuracy']:.4f}"
-            try:
-                print(f"{run}: update {row['gradient_updates']:>7}{block}{shown if accuracies else ''}", flush=True)
-            except OSError as error:  # who read it has gone, or the disk of a log is full: no reason to stop training
-                sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-                with contextlib.suppress(OSError):
-                    print(f"note: {run}: progress can no longer be shown ({error}); training goes on", file=sys.stderr)
+            text = _point(row, accuracies)
+        elif kind == "rounds":
+            text = _round(row)
+        else:
+            return
+        try:
+            print(f"{run}: {text}", flush=True)
+        except OSError as error:  # who read it has gone, or the disk of a log is full: no reason to stop training
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+            with contextlib.suppress(OSError):
+                print(f"note: {run}: progress can no longer be shown ({error}); training goes on", file=sys.stderr)
 
     return show
+
+
+def _point(row: Mapping[str, Any], accuracies: bool) -> str:
+    """'update     120 round 3: train 0.9123 validation 0.9010'; rounds count from one, as in the paper."""
+    number = "" if row["block"] is None else f" round {row['block'] + 1}"
+    shown = f": train {row['train_accuracy']:.4f} validation {row['validation_accuracy']:.4f}" if accuracies else ""
+    return f"update {row['gradient_updates']:>7}{number}{shown}"
+
+
+def _round(row: Mapping[str, Any]) -> str:
+    """'update     120 round 3 ends (stage1.block2): edge 0.3123 gamma 0.1010', with what the method has of these."""
+    found = " ".join(f"{name} {row[name]:.4f}" for name in ("edge", "gamma", "train_error") if row[name] is not None)
+    module = f" ({row['module']})" if row["module"] else ""
+    return f"update {row['cumulative_updates']:>7} round {row['block'] + 1} ends{module}: {found}"
 
 
 class _Stopped(BaseException):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from replication.errors import TrainingError
-from replication.terminal import errors_named
+from replication.terminal import errors_named, progress_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -197,6 +197,24 @@ def test_a_reader_that_goes_away_does_not_end_a_training(workspace):
         assert process.wait(120) == 0, message
     assert message.count("progress can no longer be shown") == 1
     assert (workspace / "runs/digits/gradient-boosting/seed0/run.json").is_file()
+
+
+def test_progress_has_a_line_per_point_and_per_round(capsys):
+    point = {"gradient_updates": 120, "block": 2, "train_accuracy": 0.91234, "validation_accuracy": 0.9}
+    whole = {"cumulative_updates": 120, "block": 2, "module": "stage1.block2", "edge": 0.3, "gamma": -0.01}
+    for show in (progress_of("a run"), progress_of("a run", accuracies=False)):
+        show("history", point)
+        show("timing", {"seconds": 1.0})
+    show("history", point | {"block": None})
+    show("rounds", whole | {"train_error": 0.08766})
+    show("rounds", whole | {"module": "learner3", "gamma": None, "train_error": 0.08766})
+    assert capsys.readouterr().out.splitlines() == [
+        "a run: update     120 round 3: train 0.9123 validation 0.9000",
+        "a run: update     120 round 3",
+        "a run: update     120",
+        "a run: update     120 round 3 ends (stage1.block2): edge 0.3000 gamma -0.0100 train_error 0.0877",
+        "a run: update     120 round 3 ends (learner3): edge 0.3000 train_error 0.0877",
+    ]
 
 
 def test_a_terminal_that_lacks_a_sign_shows_another(workspace):

@@ -250,7 +250,7 @@ def runs_in_prose() -> dict[str, list[float]]:
             lower["auxiliary-linear"]
         ),
         r"in the place of the code's it is (\S+) lower \((\S+) to (\S+);": mean_and_range(lower["oracle-exponential"]),
-        r"on validation images (\S+), which three seeds do not decide\)": [
+        r"on validation images (\S+), which three seeds do not decide;": [
             -100 * fmean(ablated("cifar10", "validation")["oracle-exponential"])
         ],
         r"without augmentation (\S+) higher \((\S+) to (\S+);": mean_and_range(

@@ -20,8 +20,8 @@ from replication.analysis import lesion, margins, paths, probes, steps, weak_lea
 from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run
 from replication.analysis.sampling import batches, draws, subset
 from replication.analysis.theory import Hypotheses, load_hypotheses
-from replication.config import Experiment
-from replication.datasets import PreparedDataset
+from replication.config import BOOSTED, Experiment
+from replication.datasets import SPLITS, PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.datasets.pairs import data_of_method
 from replication.errors import ResultsError
@@ -35,8 +35,6 @@ from replication.training.device import choose_device
 from replication.training.runs import load_model, read_description, run_folder
 
 SCHEMA = 1
-BOOSTED = ("boostresnet", "boostresnet-binary")
-SPLITS = ("train", "validation", "test")
 
 #: Columns of analysis/NAME.csv; a table that a method has no use for is there with its header alone.
 TABLES: dict[str, tuple[str, ...]] = {

@@ -12,24 +12,23 @@ import torch
 
 from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run
 from replication.analysis.theory import lemma_3_2_difference
-from replication.config import BinaryParams, Experiment
-from replication.datasets import PreparedDataset
+from replication.config import BOOSTED, BinaryParams, Experiment
+from replication.datasets import SPLITS, PreparedDataset
 from replication.datasets.loader import to_device_split
 from replication.datasets.pairs import data_of_method
 from replication.errors import ResultsError
 from replication.files import atomic_path, read_csv, readable_os_errors, remove_leftovers, write_json
 from replication.rounding import ROUNDING
+from replication.run_directory import PUBLISHED
 from replication.training.device import choose_device
 from replication.training.features import FrozenPrefix, SplitFeatures
 from replication.training.record import accuracy_and_loss, measure_splits
 from replication.training.runs import load_model, load_tensors, model_kind, run_folder
 
-SPLITS = ("train", "validation", "test")
 EXACT = "exact_test"  # of an unofficial copy: the test images that are known to be the official ones
 # Copies of a data set that we have compared with the official one: MD5 of the archive, and how many test images, the
 # first, are the official ones. Of any other copy nothing is known.
 KNOWN_COPIES = {"f7b2a3fea01f4bb414222f9d4a4c1122": 1000}  # CIFAR-10; the later test images went through JPEG
-PUBLISHED = ("history.csv", "rounds.csv", "timing.csv", "run.json")
 
 
 def evaluate(
@@ -62,7 +61,7 @@ def evaluate(
         metrics |= _accuracies_of_scores(data, folder, exact)
     else:
         metrics |= _accuracies(experiment, data, folder, exact)
-    if method in ("boostresnet", "boostresnet-binary"):
+    if method in BOOSTED:
         metrics["lemma_3_2_max_difference"] = lemma_3_2_difference(folder, data)
         metrics |= _metrics_of_rounds(folder, _boosting_metrics)
     if method == "adaboost-mm":

@@ -11,6 +11,7 @@ from replication.config.reading import (
 from replication.config.schema import (
     ABLATED,
     AUXILIARIES,
+    BOOSTED,
     CHANGE_NO_RUN,
     COMMON,
     DATASETS,
@@ -45,6 +46,7 @@ from replication.config.schema import (
 __all__ = [
     "ABLATED",
     "AUXILIARIES",
+    "BOOSTED",
     "CHANGE_NO_RUN",
     "COMMON",
     "DATASETS",

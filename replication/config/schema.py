@@ -21,6 +21,7 @@ METHODS = (
 )
 REFINED = ("boostresnet-refined",)  # methods that start from another's run
 FROM_SCRATCH = tuple(method for method in METHODS if method not in REFINED)
+BOOSTED = ("boostresnet", "boostresnet-binary")  # with hypothesis modules, to which the paper's theory speaks
 ANALYSED = tuple(method for method in METHODS if method != "hist-gradient-boosting")  # networks, which come apart
 READINGS = ("released", "paper-text", "mlp")
 ORACLE_LOSSES = ("exp_cross_entropy", "exponential")
@@ -243,8 +244,12 @@ class Experiment:
         return attrs.asdict(self, value_serializer=lambda _, __, value: list(value) if type(value) is tuple else value)
 
     def determining(self) -> dict[str, Any]:
-        """The part of `as_dict` that determines a run's numbers bit for bit, beside method, seed, data and code."""
-        return {section: value for section, value in self.as_dict().items() if section not in COMMON}
+        """The part of `as_dict` that determines a run's numbers bit for bit, beside method, seed, data, code and the
+        kind of the device, which `runtime.device` may leave open: "auto" and "cuda:1" make no other runs than "cuda".
+        """
+        sections = {section: value for section, value in self.as_dict().items() if section not in COMMON}
+        del sections["runtime"]["device"]
+        return sections
 
 
 @attrs.frozen

@@ -98,11 +98,10 @@ class ResNet(nn.Module):
     """A residual network: modules in order, then the head.
 
     Attributes:
-        rounds: the modules that have parameters, in order, one per round of boosting: the stem, if it has any, then
-            the blocks.
+        rounds: the modules in order, one per round of boosting: the stem, if there is one, then the blocks.
         names: one name per round, as in "stem", "stage2.block1".
         stage_starts: indices into `rounds` of the later stages' first blocks (stride 2).
-        features: length of the vector that the head's linear map takes.
+        flatten: whether g_0 is the images as vectors.
     """
 
     def __init__(

@@ -26,8 +26,6 @@ METHOD_STYLES: dict[str, MethodStyle] = {
 
 #: Methods that leave a residual network for the whole problem, which can be taken apart.
 NETWORKS = ("boostresnet", "e2e", "boostresnet-refined")
-#: Methods with hypothesis modules, to which the paper's theory speaks.
-BOOSTED = ("boostresnet", "boostresnet-binary")
 #: Its weak learners are fitted to the negative gradient of the loss.
 GRADIENT_BOOSTING = "gradient-boosting"
 #: Weighted sums of weak learners on the labels.

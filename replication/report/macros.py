@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from replication.config import BOOSTED
 from replication.report.ablations import Ablated, ablation_numbers, difference_text
 from replication.report.analyses import Analysis
 from replication.report.budgets import Budgeted
@@ -33,7 +34,6 @@ from replication.report.formats import (
 )
 from replication.report.labels import (
     BINARY,
-    BOOSTED,
     E2E_AT_EQUAL_UPDATES,
     LABEL_BOOSTING,
     METHOD_STYLES,

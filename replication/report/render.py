@@ -105,8 +105,9 @@ def notes(tables: Sequence[ResultsTable], shown: Sequence[str] = HEADINGS) -> li
         if any(row.key == E2E_AT_EQUAL_OPERATIONS for row in rows):
             sentences.append(
                 "At BoostResNet's operations: likewise, on the straight line between two points, if there are two. "
-                "Operations are those of all updates, by the counts of the cost measurement; BoostResNet's include what "
-                "comes between them: the training images' way to logits at every check, and through a finished block."
+                "Operations are those of all updates, by the counts of the cost measurement; BoostResNet's include "
+                "what comes between them: the training images' way to logits at every check, and once more through "
+                "every finished block."
             )
     if "Time" in shown and any(row.seconds is not None for row in rows):
         sentences.append(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import attrs
 
-from replication.config import CHANGE_NO_RUN, PRECISIONS
+from replication.config import BOOSTED, CHANGE_NO_RUN, PRECISIONS
 from replication.errors import ResultsError
 from replication.report.fields import read_object, read_rows
-from replication.report.labels import BOOSTED, LABEL_BOOSTING, METHOD_STYLES, STOCK_LIBRARY
+from replication.report.labels import LABEL_BOOSTING, METHOD_STYLES, STOCK_LIBRARY
 from replication.report.records import (
     HistoryPoint,
     Metrics,
@@ -29,8 +29,9 @@ from replication.report.records import (
     read_round,
     read_timing_point,
 )
+from replication.run_directory import PUBLISHED
 
-FILES = ("metrics.json", "history.csv", "rounds.csv", "timing.csv", "run.json")
+FILES = ("metrics.json", *PUBLISHED)
 SCHEMA = 1
 
 _CHANGE_NO_RUN = tuple(f"config.{section}." for section in CHANGE_NO_RUN)

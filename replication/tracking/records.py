@@ -25,12 +25,11 @@ import psutil
 
 from replication.errors import ReplicationError, ResultsError
 from replication.files import read_csv, read_json, sha256
-from replication.run_directory import check_digests
+from replication.run_directory import PUBLISHED, check_digests
 
 # Per file of a run directory: the column that MLflow takes for the step, and the prefix of the metrics' names.
 KINDS = {"history": ("gradient_updates", ""), "rounds": ("block", "block/"), "timing": ("gradient_updates", "time/")}
 OTHER_BUDGET = "other_budget"  # under what key `read_run` notes it
-PUBLISHED = ("history.csv", "rounds.csv", "timing.csv", "run.json")
 _NAME = re.compile("[a-z0-9-]+")
 _NO_METRIC = {"gradient_updates", "block", "module", "moved_on"}
 

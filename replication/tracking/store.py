@@ -18,7 +18,7 @@ from typing import Any
 from replication.errors import ReplicationError
 from replication.files import read_json
 from replication.lock import exclusive
-from replication.run_directory import copy_model
+from replication.run_directory import PUBLISHED, copy_model
 from replication.tracking import records
 from replication.tracking.location import artifact_location, database_path, one_line, without_credentials
 from replication.tracking.records import Point
@@ -114,7 +114,7 @@ class Store:
         with self._failed_on_error(run_id):
             points = [point for point in records.all_points(run_dir, run) if (point.key, point.step) not in logged]
             self.log_points(run_id, points)
-            for name in records.PUBLISHED:
+            for name in PUBLISHED:
                 self.client.log_artifact(run_id, str(run_dir / name), "run")
             if records.keeps_model(run):
                 self._log_model(run_id, run_dir, run)

@@ -144,7 +144,7 @@ class BoostResNetTrainer:
             goal = min(check - self._done % check, interval - self.updates % interval, limit - self._done)
             with self.session.recorder.timed("update"):
                 goal = min(goal, checkpoints.chunk(self.updates))
-                made = loop.run(goal, f"block {block}, after update {self.updates}")
+                made = loop.run(goal, f"{self.session.network.names[block]}, after update {self.updates}")
             self._done += made
             self.updates += made
             if made and (self._done % check == 0 or self._done == limit):

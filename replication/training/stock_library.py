@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from replication.datasets import PreparedDataset
+from replication.datasets import SPLITS, PreparedDataset
 from replication.errors import TrainingError
 from replication.training.outcome import Outcome
 from replication.training.record import accuracy_and_loss
@@ -24,7 +24,6 @@ from replication.training.session import Session
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-SPLITS = ("train", "validation", "test")
 LIBRARY = f"scikit-learn {metadata.version('scikit-learn')}, HistGradientBoostingClassifier"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from replication import memory
-from replication.config import COMMON, METHODS, Experiment
+from replication.config import METHODS, PRECISIONS, Experiment
 from replication.datasets import PreparedDataset
 from replication.datasets.pairs import data_of_method
 from replication.errors import TrainingError
@@ -39,7 +39,7 @@ _BOOSTING: dict[str, Callable[[Session], Outcome]] = {
     "gradient-boosting": train_gradient_boosting,
 }
 
-# The parts of a configuration that determine what BoostResNet learns.
+# The parts of a configuration that determine what BoostResNet learns, beside PRECISIONS.
 _DETERMINES_START = ("budget", "data", "augmentation", "model", "optimizer", "boostresnet")
 
 
@@ -128,10 +128,9 @@ def _determines(
     experiment: Experiment, data: PreparedDataset, method: str, seed: int, device: torch.device, runs_root: Path
 ) -> dict[str, Any]:
     """Everything beside the code that determines a run's numbers."""
-    sections = {key: value for key, value in experiment.as_dict().items() if key not in COMMON}
     start = run_folder(runs_root, experiment.dataset, "boostresnet", seed) / "model.safetensors"
     return {
-        "config": sections,
+        "config": experiment.determining(),
         "data": data.content_hash,
         "method": method,
         "seed": seed,
@@ -188,11 +187,13 @@ def _start_from_boostresnet(session: Session, data: PreparedDataset, runs_root: 
     folder = run_folder(runs_root, session.experiment.dataset, "boostresnet", session.seed)
     description = read_description(folder)
     wanted, found = session.experiment.as_dict(), description["config"]
-    for section in _DETERMINES_START:
-        if wanted[section] != found.get(section):
-            raise TrainingError(
-                f"{folder} was trained with other parameters in '{section}'; train boostresnet again first"
-            )
+    different = [section for section in _DETERMINES_START if wanted[section] != found.get(section)]
+    runtime = found["runtime"] if isinstance(found.get("runtime"), dict) else {}
+    different += [f"runtime.{key}" for key in PRECISIONS if wanted["runtime"][key] != runtime.get(key)]
+    if different:
+        raise TrainingError(
+            f"{folder} was trained with other parameters in '{different[0]}'; train boostresnet again first"
+        )
     if description["data"]["content_hash"] != data.content_hash:
         raise TrainingError(f"{folder} was trained on other data; train boostresnet again first")
     session.network.load_state_dict(load_model(folder).state_dict())

@@ -74,9 +74,10 @@ class UpdateLoop:
             self._optimizer.step()
             made += 1
         if not bool(torch.isfinite(last)) or not _all_finite(self._parameters):
+            clamp = "" if self._clamp is not None else ", or set optimizer.gradient_clamp"
             raise TrainingError(
                 f"the training loss is not a finite number any more{where and f' ({where})'}; lower"
-                " optimizer.learning_rate or set optimizer.gradient_clamp"
+                f" optimizer.learning_rate{clamp}"
             )
         return made
 

@@ -17,7 +17,7 @@ from replication.errors import TrainingError
 from replication.files import write_csv, write_json
 from replication.models.build import build_network
 from replication.models.ensemble import Ensemble, build_weak_learner
-from replication.tracking import records
+from replication.run_directory import PUBLISHED
 from replication.tracking.location import one_line, without_credentials
 from replication.tracking.store import Store
 from replication.training.interruption import Interrupted
@@ -52,9 +52,7 @@ def test_import_holds_everything(store: Store, tmp_path: Path) -> None:
     assert not any("moved_on" in key or key == "test_accuracy" for key in run.data.metrics)
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", ("ab" * 32)[:36])
-    assert {file.path for file in store.client.list_artifacts(run_id, "run")} == {
-        f"run/{name}" for name in records.PUBLISHED
-    }
+    assert {file.path for file in store.client.list_artifacts(run_id, "run")} == {f"run/{name}" for name in PUBLISHED}
     (output,) = run.outputs.model_outputs
     model = store.client.get_logged_model(output.model_id)
     assert str(model.status) in ("READY", "LoggedModelStatus.READY")

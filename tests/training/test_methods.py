@@ -274,6 +274,9 @@ def test_refinement_refuses_a_run_that_does_not_fit(experiment, digits, tmp_path
     other = attrs.evolve(experiment, boostresnet=attrs.evolve(experiment.boostresnet, initial_edge=0.5))
     with pytest.raises(TrainingError, match="other parameters in 'boostresnet'"):
         train(other, digits, "boostresnet-refined", 0, tmp_path)
+    other = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, precision="bfloat16"))
+    with pytest.raises(TrainingError, match=r"other parameters in 'runtime\.precision'"):
+        train(other, digits, "boostresnet-refined", 0, tmp_path)
     with pytest.raises(TrainingError, match="other data"):
         train(experiment, attrs.evolve(digits, content_hash="0"), "boostresnet-refined", 0, tmp_path)
 
@@ -283,7 +286,7 @@ def test_a_loss_that_is_no_number_stops_with_one_line_and_leaves_nothing(experim
         experiment, optimizer=attrs.evolve(experiment.optimizer, learning_rate=1e30, gradient_clamp=None)
     )
     for method in ("boostresnet", "e2e"):
-        where = r"block 0, after update 0" if method == "boostresnet" else "after update 0"
+        where = r"stem, after update 0" if method == "boostresnet" else "after update 0"
         with pytest.raises(TrainingError, match=rf"not a finite number any more \({where}\).*optimizer\.learning_rate"):
             train(wild, digits, method, 0, tmp_path)
     assert not list(tmp_path.rglob("*.json"))
