@@ -97,6 +97,8 @@ def agree(value: int) -> int:
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batches of all processes (PyTorch's own does so on CUDA only)."""
 
+    plain_in_evaluation = True  # so that it can be folded (`models.folding`)
+
     def forward(self, g: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape and precision, computed in float32; in evaluation mode a plain batch norm."""
         if not self.training or world() == 1:

@@ -15,7 +15,7 @@ from replication.datasets.loader import DeviceSplit, random_crop_flip, sample_wi
 from replication.errors import TrainingError
 from replication.models import ResNet
 from replication.models.ensemble import Ensemble
-from replication.models.folding import fold_batch_norms, has_batch_norms
+from replication.models.folding import fold_batch_norms, has_foldable_norms
 from replication.training.checkpoint import Snapshot
 from replication.training.distributed import share
 from replication.training.seeds import generator
@@ -57,7 +57,8 @@ class FrozenPrefix:
         """Take `module`, the next of the network, into the prefix."""
         module.eval()
         module.requires_grad_(False)
-        folds = self._fast and self.fixed and has_batch_norms(module)  # a copy of what has none would only take room
+        # A copy in which nothing is folded would only take room.
+        folds = self._fast and self.fixed and has_foldable_norms(module)
         self.modules.append(fold_batch_norms(module) if folds else module)
 
     @torch.no_grad()
