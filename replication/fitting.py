@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from replication.errors import TrainingError
+from replication.models.modes import evaluating
 from replication.models.resnet import ResNet
+
+_ROUNDING = 1e-2  # of an output's size: far above what kernels for one and for two images differ by (below 1e-4)
 
 
 def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
@@ -18,8 +22,8 @@ def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
 
     Raises:
         TrainingError: it is no `ResNet`, or its head has no linear classifier; a module does not take what the one
-            before it puts out, overwrites it, or changes its shape where no stage starts; or the head does not give a
-            logit per class. The line names the module.
+            before it puts out, overwrites it, changes its shape where no stage starts, or makes of an image what
+            depends on the others of its batch; or the head does not give a logit per class. The line names the module.
     """
     if not isinstance(network, ResNet):
         raise TrainingError(f"the network is a {type(network).__name__}; put its modules and head into a ResNet")
@@ -31,13 +35,11 @@ def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
     if not isinstance(starts, tuple | list) or list(starts) != [i for i in range(1, rounds) if i in starts]:
         raise TrainingError(f"stage_starts is {starts}; it must be indices of modules after the first, in order")
     _check_weights_are_their_own(network)
-    modes = {part: part.training for part in network.modules()}
-    network.eval()
-    try:
-        logits = _output("the head", network.head, _through_modules(network, image))
-    finally:
-        for part, training in modes.items():
-            part.training = training
+    _check_norms_have_statistics(network)
+    with evaluating(network):
+        g = _through_modules(network, image)
+        logits = _output("the head", network.head, g)
+        _check_others_do_not_matter("the head", network.head, g, logits)
     if logits.shape != (1, num_classes):
         raise TrainingError(
             f"the head makes {_shape(logits)} of one image; it must be a logit for each of the {num_classes} classes"
@@ -47,21 +49,49 @@ def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
 def _check_weights_are_their_own(network: ResNet) -> None:
     """Trained again in a later round, a frozen module would no longer be the one that was measured."""
     owners: dict[nn.Parameter, str] = {}
-    parts = [(f"module {index} ({name})", module)
-             for index, (name, module) in enumerate(zip(network.names, network.rounds, strict=True))]  # fmt: skip
-    for what, part in (*parts, ("the head", network.head)):
+    for what, part in _parts(network):
         for parameter in part.parameters():
             if owners.setdefault(parameter, what) != what:
                 raise TrainingError(f"{what} has weights of {owners[parameter]}; give every part weights of its own")
 
 
+def _check_norms_have_statistics(network: ResNet) -> None:
+    """Without them a norm goes by its batch in evaluation mode, too; a weight of zero, from which it may start, hides
+    that from `_check_others_do_not_matter`.
+    """
+    for what, part in _parts(network):
+        if any(isinstance(norm, _BatchNorm) and norm.running_mean is None for norm in part.modules()):
+            raise TrainingError(f"{what} has a batch norm without running statistics; set its track_running_stats")
+
+
+def _check_others_do_not_matter(what: str, module: nn.Module, g: Tensor, output: Tensor) -> None:
+    """What a frozen module makes of an image is stored, and used beside any others.
+
+    Args:
+        output: what `module` makes of `g` alone, which is of one image.
+    """
+    pair, alone = _output(what, module, torch.cat((g, 2 * g + 1))), output.float()
+    allowed = _ROUNDING * (alone.abs() + alone.abs().mean())  # no number where `alone` is none: nothing exceeds it
+    if pair.shape != (2, *output.shape[1:]) or bool(((pair[:1].float() - alone).abs() > allowed).any()):
+        raise TrainingError(
+            f"{what} makes something else of an image when another is in its batch; its output must depend on one alone"
+        )
+
+
+def _parts(network: ResNet) -> list[tuple[str, nn.Module]]:
+    """The modules and, last, the head, each with what messages call it."""
+    names = [f"module {index} ({name})" for index, name in enumerate(network.names)]
+    return list(zip((*names, "the head"), (*network.rounds, network.head), strict=True))
+
+
 def _through_modules(network: ResNet, image: Tensor) -> Tensor:
     g = network.stem_input(image)
-    for index, (module, name) in enumerate(zip(network.rounds, network.names, strict=True)):
-        written, what = g._version, f"module {index} ({name})"  # counts what is written to it
+    for index, (what, module) in enumerate(_parts(network)[:-1]):
+        written = g._version  # counts what is written to it
         output = _output(what, module, g)
         if g._version != written:
             raise TrainingError(f"{what} overwrites its input, which is used again; let it work on a copy")
+        _check_others_do_not_matter(what, module, g, output)
         if index > 0 and output.shape != g.shape and index not in network.stage_starts:
             raise TrainingError(
                 f"{what} makes {_shape(output)} of {_shape(g)}; put {index} into stage_starts if a stage begins there"

@@ -37,6 +37,36 @@ class Pair(nn.Module):
         return g, g
 
 
+class Centring(nn.Module):
+    """Subtracts the mean of the batch, in evaluation mode, too."""
+
+    def forward(self, g: Tensor) -> Tensor:
+        return g - 0.1 * g.mean(0)
+
+
+class Merging(nn.Module):
+    """Makes one output of all images of a batch."""
+
+    def forward(self, g: Tensor) -> Tensor:
+        return g.mean(0, keepdim=True)
+
+
+class CentringHead(Head):
+    def forward(self, g: Tensor) -> Tensor:
+        return super().forward(g - g.mean(0))
+
+
+class Grouped(nn.Module):
+    """g + f(g), where f goes by the image alone though it has no statistics of others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.Dropout())
+
+    def forward(self, g: Tensor) -> Tensor:
+        return g + self.residual(g)
+
+
 def network(*modules: nn.Module, features: int = 4, classes: int = 2, pool: bool = True, **others) -> ResNet:
     modules = modules or (ConvolutionalStem(3, 4), PlainBlock(4))
     settings = {"names": [f"part{index}" for index in range(len(modules))], "stage_starts": (), "flatten": False}
@@ -58,6 +88,20 @@ def headless() -> ResNet:
     return whole
 
 
+def without_statistics(norm: nn.Module) -> ResNet:
+    """As it may start, with nothing that it adds."""
+    nn.init.zeros_(norm.weight)
+    block = PlainBlock(4)
+    block.residual[4] = norm
+    return network(stem(), block)
+
+
+def with_centring_head() -> ResNet:
+    whole = network()
+    whole.head = CentringHead(4, 2, pool=True)
+    return whole
+
+
 @pytest.mark.parametrize(
     ("wrong", "problem"),
     [
@@ -75,6 +119,12 @@ def headless() -> ResNet:
         (network(stem(), Adding()), r"module 1 \(part1\) overwrites its input, which is used again"),
         (network(stem(), nn.ReLU(inplace=True)), r"module 1 \(part1\) overwrites its input"),
         (tied(), r"module 2 \(part2\) has weights of module 1 \(part1\); give every part weights of its own"),
+        (without_statistics(nn.BatchNorm2d(4, track_running_stats=False)),
+         r"module 1 \(part1\) has a batch norm without running statistics; set its track_running_stats$"),
+        (without_statistics(nn.SyncBatchNorm(4, track_running_stats=False)), r"module 1 \(part1\) has a batch norm"),
+        (network(stem(), Centring()), r"module 1 \(part1\) makes something else of an image when another is in its"),
+        (network(stem(), Merging()), r"module 1 \(part1\) makes something else of an image when another is in its"),
+        (with_centring_head(), "the head makes something else of an image when another is in its batch; "),
         (network(stem(), Asserting()), r"module 1 \(part1\) does not take \(4, 8, 8\), .*: AssertionError$"),
         (network(stem(), Pair()), r"module 1 \(part1\) gives a tuple; it must be a tensor"),
         (network(features=5), r"the head does not take \(4, 8, 8\), which comes before it: "),
@@ -90,14 +140,32 @@ def test_what_does_not_fit_is_named(wrong, problem):
 
 
 def test_what_fits_is_left_as_it_was():
-    fitting = network(stem(), PlainBlock(4), ReleasedBlock(4, 8, 2), features=8, stage_starts=(2,))
+    fitting = network(stem(), PlainBlock(4), Grouped(), ReleasedBlock(4, 8, 2), features=8, stage_starts=(3,))
     fitting.rounds[1].eval()
     before = {name: value.clone() for name, value in fitting.state_dict().items()}
     generator = torch.get_rng_state()
     check_fits(fitting, IMAGE, 2)
-    assert [module.training for module in fitting.rounds] == [True, False, True]
+    assert [module.training for module in fitting.rounds] == [True, False, True, True]
     assert all(torch.equal(before[name], value) for name, value in fitting.state_dict().items())
     assert torch.equal(generator, torch.get_rng_state())
+
+
+def sized(size: float, second: nn.Module) -> ResNet:
+    """Its first module puts out the sum of the image's pixels times `size`, 192 times."""
+    first = nn.Linear(192, 192, bias=False)
+    nn.init.constant_(first.weight, size)
+    return network(first, second, features=192, pool=False, flatten=True)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_that_other_images_matter_is_seen_at_any_size(size):
+    with pytest.raises(TrainingError, match=r"module 1 \(part1\) makes something else of an image"):
+        check_fits(sized(size, Centring()), IMAGE, 2)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30, float("inf"), float("nan")])
+def test_what_is_large_or_no_number_is_not_taken_for_it(size):
+    check_fits(sized(size, nn.Linear(192, 192)), IMAGE, 2)
 
 
 def test_a_session_takes_a_network_of_ones_own_and_refuses_what_does_not_fit(experiment, digits, tmp_path, monkeypatch):
