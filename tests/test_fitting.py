@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from replication.config import Experiment
+from replication.datasets import PreparedDataset
 from replication.errors import TrainingError
 from replication.fitting import check_fits
-from replication.models.resnet import ConvolutionalStem, Head, PlainBlock, ReleasedBlock, ResNet
+from replication.models.resnet import ConvolutionalStem, Head, MLPBlock, PlainBlock, ReleasedBlock, ResNet
 from replication.training.boostresnet import train_boostresnet
 from replication.training.device import choose_device
 from replication.training.record import Recorder
-from replication.training.session import open_session
+from replication.training.session import Session, open_session
 
 IMAGE = torch.rand(1, 3, 8, 8)
 
@@ -168,10 +170,14 @@ def test_what_is_large_or_no_number_is_not_taken_for_it(size):
     check_fits(sized(size, nn.Linear(192, 192)), IMAGE, 2)
 
 
+def opened(experiment: Experiment, digits: PreparedDataset) -> Session:
+    device = choose_device(experiment.runtime)
+    return open_session(experiment, digits, seed=0, device=device, recorder=Recorder(device))
+
+
 def test_a_session_takes_a_network_of_ones_own_and_refuses_what_does_not_fit(experiment, digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    device = choose_device(experiment.runtime)
-    session = open_session(experiment, digits, seed=0, device=device, recorder=Recorder(device))
+    session = opened(experiment, digits)
     with pytest.raises(TrainingError, match=r"module 0 \(part0\) does not take \(1, 8, 8\)"):
         session.with_network(network(classes=10))
     with pytest.raises(TrainingError, match="must be a logit for each of the 10 classes"):
@@ -183,3 +189,16 @@ def test_a_session_takes_a_network_of_ones_own_and_refuses_what_does_not_fit(exp
     assert all(parameter.requires_grad for parameter in own.network.parameters()), "nothing stays frozen"
     again = session.with_network(own.network.requires_grad_(False))
     assert all(parameter.requires_grad for parameter in again.network.parameters())
+
+
+def test_linear_auxiliary_classifiers_take_features_as_well(experiment, digits, tmp_path, monkeypatch):
+    """A network without convolutions, whose second stage has fewer features than its first."""
+    monkeypatch.chdir(tmp_path)
+    linear = attrs.evolve(experiment, boostresnet=attrs.evolve(experiment.boostresnet, auxiliary="linear"))
+    modules = [MLPBlock(64, 8), nn.Linear(64, 16), MLPBlock(16, 8)]
+    perceptron = network(*modules, features=16, classes=10, pool=False, stage_starts=(1,), flatten=True)
+    own = opened(linear, digits).with_network(perceptron)
+    outcome = train_boostresnet(own)
+    assert [row["module"] for row in own.recorder.rows["rounds"]] == ["part0", "part1", "part2"]
+    shapes = {name: tuple(tensor.shape) for name, tensor in outcome.auxiliary.items() if name.endswith("weight")}
+    assert shapes == {"0.head.linear.weight": (10, 64), **{f"{i}.head.linear.weight": (10, 16) for i in (1, 2)}}

@@ -116,7 +116,9 @@ def analyse(
             "bootstrap": params.bootstrap,
         }
     }
-    hypotheses = load_hypotheses(folder, device, fast=experiment.runtime.fast) if method in BOOSTED else None
+    hypotheses = None
+    if method in BOOSTED:
+        hypotheses = load_hypotheses(folder, data.image_shape, device, fast=experiment.runtime.fast)
     summary["theory"], outputs = _theory(subject, hypotheses, tables)
     fast = model
     if experiment.runtime.fast:  # thousands of forward passes

@@ -49,7 +49,7 @@ class Bench:
         self.session = self._session()
         self.prefix = self.session.prefix()
         self.features = features or self.session.features(self.session.train, self.prefix)
-        self.hypotheses = HypothesisFactory(self.session.network, experiment.boostresnet.auxiliary, 0)
+        self.hypotheses = HypothesisFactory(self.session.network, experiment.boostresnet.auxiliary, 0, data.image_shape)
 
     @property
     def tries_compiling(self) -> bool:

@@ -61,7 +61,7 @@ def as_released_update(experiment: Experiment, data: PreparedDataset, block: int
     goes through the network after every update.
     """
     network = _network(experiment, data, device)
-    hypothesis = HypothesisFactory(network, experiment.boostresnet.auxiliary, 0).hypothesis(block)
+    hypothesis = HypothesisFactory(network, experiment.boostresnet.auxiliary, 0, data.image_shape).hypothesis(block)
     batch, prefix = _ready_batch(experiment, data, device), list(network.rounds[:block])
     whole = nn.Sequential(*prefix, hypothesis)
     if network.flatten:

@@ -56,10 +56,13 @@ class Hypotheses:
         return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
 
 
-def load_hypotheses(folder: Path, device: torch.device | str = "cpu", *, fast: bool = False) -> Hypotheses:
+def load_hypotheses(
+    folder: Path, image_shape: tuple[int, int, int], device: torch.device | str = "cpu", *, fast: bool = False
+) -> Hypotheses:
     """The hypothesis modules of a run directory.
 
     Args:
+        image_shape: (channels, height, width) of the images that it was trained on.
         fast: channels last and with folded batch norms; equal up to rounding.
 
     Raises:
@@ -68,7 +71,10 @@ def load_hypotheses(folder: Path, device: torch.device | str = "cpu", *, fast: b
     description = read_description(folder)
     network = load_network(folder).to(device)
     factory = HypothesisFactory(
-        network, description["config"]["boostresnet"]["auxiliary"], stream_seed(description["seed"], "auxiliary")
+        network,
+        description["config"]["boostresnet"]["auxiliary"],
+        stream_seed(description["seed"], "auxiliary"),
+        image_shape,
     )
     alphas = [float(row["alpha"]) for row in read_csv(folder / "rounds.csv")]
     if len(alphas) != len(network.rounds):
@@ -108,7 +114,7 @@ def lemma_3_2_difference(folder: Path, data: PreparedDataset, split: str = "test
     outputs, the auxiliary classifiers and the alphas that the rounds left. Logits are float32, everything after them
     float64.
     """
-    hypotheses = load_hypotheses(folder)
+    hypotheses = load_hypotheses(folder, data.image_shape)
     hypotheses.network.to(memory_format=torch.channels_last)  # faster; both sides are computed alike
     alphas, differences = hypotheses.alphas, []
     for images, _ in batches(to_device_split(data, split, "cpu"), _BATCH):

@@ -22,6 +22,7 @@ from torch import nn
 
 from replication.config import ModelParams
 from replication.errors import ConfigError
+from replication.models.modes import evaluating
 from replication.models.resnet import ConvolutionalStem, Head, MLPBlock, PlainBlock, ReleasedBlock, ResNet
 
 STAGES = 3
@@ -100,18 +101,15 @@ class LayerRow:
     parameters: int
 
 
-def layer_table(network: ResNet, image_shape: tuple[int, int, int]) -> list[LayerRow]:
-    """One row per module and one for the head; the shapes are those of a real forward pass of one image."""
+def layer_table(network: ResNet, image_shape: tuple[int, ...]) -> list[LayerRow]:
+    """One row per module and one for the head; the shapes are those of a real forward pass of one image, (C, H, W)."""
     rows = []
-    was_training = network.training
-    network.eval()
-    with torch.no_grad():
-        g = network.stem_input(torch.zeros(1, *image_shape))
+    with evaluating(network), torch.no_grad():
+        g = network.stem_input(torch.zeros(1, *image_shape, device=network.head.linear.weight.device))
         for name, module in zip((*network.names, "head"), (*network.rounds, network.head), strict=True):
             g = module(g)
             weighted = sum(isinstance(part, nn.Conv2d | nn.Linear) for part in module.modules())
             rows.append(LayerRow(name, tuple(g.shape[1:]), weighted, count_parameters(module)))
-    network.train(was_training)
     return rows
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
+from replication.models.build import layer_table
 from replication.models.resnet import Head, ResNet
 
 
@@ -38,12 +41,15 @@ class HypothesisFactory:
 
     `transition-blocks` (the released code): the first block of each later stage, which is the network's own and will
     have its own round when its turn comes, is trained along, and the network's head serves every round; all are
-    carried over from round to round. `linear` (the paper's text): the head alone; a stage whose width is not the last
-    one's gets a linear classifier of its own, carried over within the stage, initialised from `seed`.
+    carried over from round to round. `linear` (the paper's text): the head alone; a stage before the last one gets a
+    linear classifier of its own, carried over within the stage, initialised from `seed`.
+
+    Args:
+        image_shape: (channels, height, width) of one image.
     """
 
-    def __init__(self, network: ResNet, kind: str, seed: int) -> None:
-        self._network, self._kind, self._seed = network, kind, seed
+    def __init__(self, network: ResNet, kind: str, seed: int, image_shape: tuple[int, ...]) -> None:
+        self._network, self._kind, self._seed, self._image_shape = network, kind, seed, image_shape
         self._heads: dict[int, Head] = {}
 
     def hypothesis(self, index: int) -> HypothesisModule:
@@ -53,7 +59,7 @@ class HypothesisFactory:
         if self._kind == "transition-blocks" or not later:
             auxiliary = AuxiliaryClassifier([network.rounds[start] for start in later], network.head)
         else:
-            auxiliary = AuxiliaryClassifier([], self._stage_head(index, later[0]))
+            auxiliary = AuxiliaryClassifier([], self._stage_head(later[0]))
         return HypothesisModule(network.rounds[index], auxiliary)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -65,17 +71,17 @@ class HypothesisFactory:
         """Take what `state_dict` gave."""
         for stage in {int(name.partition(".")[0]) for name in state}:
             own = {key.removeprefix(f"{stage}."): t for key, t in state.items() if key.startswith(f"{stage}.")}
-            weight = self._network.head.linear.weight
-            head = Head(own["linear.weight"].shape[1], weight.shape[0], pool=True)
-            head.load_state_dict(own)
-            self._heads[stage] = head.to(weight.device)
+            self._stage_head(stage).load_state_dict(own)
 
-    def _stage_head(self, index: int, stage: int) -> Head:
+    def _stage_head(self, stage: int) -> Head:
+        """The classifier of the modules before the one of index `stage`, with which another stage starts. They all put
+        out one shape: feature maps, whose channels are averaged, or features.
+        """
         if stage not in self._heads:
-            convolutions = [part for part in self._network.rounds[index].modules() if isinstance(part, nn.Conv2d)]
-            weight = self._network.head.linear.weight
+            shape = layer_table(self._network, self._image_shape)[stage - 1].output_shape
+            pool, weight = len(shape) == 3, self._network.head.linear.weight
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self._seed)
-                head = Head(convolutions[-1].out_channels, weight.shape[0], pool=True)
+                head = Head(shape[0] if pool else math.prod(shape), weight.shape[0], pool=pool)
             self._heads[stage] = head.to(weight.device)
         return self._heads[stage]

@@ -79,7 +79,10 @@ class BoostResNetTrainer:
         )
         self.algorithm, self.state = algorithm, algorithm.state
         self.hypotheses = HypothesisFactory(
-            network, experiment.boostresnet.auxiliary, stream_seed(session.seed, "auxiliary")
+            network,
+            experiment.boostresnet.auxiliary,
+            stream_seed(session.seed, "auxiliary"),
+            session.train.images.shape[1:],
         )
         self.updates = 0
         self.auxiliary_states: AuxiliaryStates = {}

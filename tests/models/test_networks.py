@@ -12,7 +12,7 @@ from replication.errors import ConfigError
 from replication.models import build_network
 from replication.models.build import count_parameters, layer_table, stage_sizes
 from replication.models.hypothesis import HypothesisFactory
-from replication.models.resnet import MLPBlock, PlainBlock, ReleasedBlock
+from replication.models.resnet import Head, MLPBlock, PlainBlock, ReleasedBlock, ResNet
 
 RELEASED = ModelParams(reading="released", blocks=24, width=16)
 PAPER_TEXT = ModelParams(reading="paper-text", blocks=25, width=15)
@@ -138,7 +138,7 @@ def test_a_block_with_zero_residual_is_the_identity_in_the_paper_text_reading():
 
 def test_the_auxiliary_classifier_of_the_first_stage_takes_the_later_transitions_along():
     network = build_network(RELEASED, (3, 32, 32), 10, 0)
-    factory = HypothesisFactory(network, "transition-blocks", 0)
+    factory = HypothesisFactory(network, "transition-blocks", 0, (3, 32, 32))
     transitions = {index: list(factory.hypothesis(index).auxiliary.transitions) for index in range(25)}
     second, third = network.rounds[9], network.rounds[17]
     assert all(transitions[index] == [second, third] for index in range(9))
@@ -149,10 +149,50 @@ def test_the_auxiliary_classifier_of_the_first_stage_takes_the_later_transitions
 
 def test_linear_auxiliary_classifiers_fit_their_stage_and_are_carried_over_within_it():
     network = build_network(SMALL, (3, 8, 8), 10, 0)
-    factory = HypothesisFactory(network, "linear", 0)
+    factory = HypothesisFactory(network, "linear", 0, (3, 8, 8))
     heads = [factory.hypothesis(index).auxiliary.head for index in range(7)]
     assert [head.linear.in_features for head in heads] == [4, 4, 4, 8, 8, 16, 16]
     assert heads[0] is heads[2] and heads[3] is heads[4] and heads[5] is heads[6] is network.head
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        expected = Head(4, 10, pool=True)
+    assert torch.equal(heads[0].linear.weight, expected.linear.weight), "the seed alone fixes it"
+
+
+def without_a_convolution_at_the_end() -> ResNet:
+    """Three stages on images of 2x4x4: (3, 4, 4), of 12 channels after a convolution, then 5 features, then 6."""
+    shuffled = nn.Sequential(nn.Conv2d(2, 12, 3, padding=1, stride=2), nn.BatchNorm2d(12), nn.PixelShuffle(2))
+    modules = [shuffled, nn.ReLU(), nn.Sequential(nn.Flatten(), nn.Linear(48, 5)), MLPBlock(5, 7), nn.Linear(5, 6)]
+    head = Head(6, 10, pool=False)
+    return ResNet(modules, [f"part{index}" for index in range(5)], head, stage_starts=(2, 4), flatten=False)
+
+
+def test_linear_auxiliary_classifiers_go_by_what_the_modules_put_out():
+    """Whatever layers they are made of; and they are computed without a trace in the network or the generator."""
+    network = without_a_convolution_at_the_end()
+    network.rounds[0].eval()
+    before, generator = {name: t.clone() for name, t in network.state_dict().items()}, torch.get_rng_state()
+    factory = HypothesisFactory(network, "linear", 0, (2, 4, 4))
+    hypotheses = [factory.hypothesis(index) for index in range(5)]
+    assert [one.auxiliary.head.linear.in_features for one in hypotheses] == [3, 3, 5, 5, 6]
+    assert [one.auxiliary.head.pool for one in hypotheses] == [True, True, False, False, False]
+    assert [module.training for module in network.rounds] == [False, True, True, True, True]
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert torch.equal(generator, torch.get_rng_state())
+    g = torch.randn(7, 2, 4, 4)
+    for hypothesis in hypotheses:
+        assert hypothesis(g).shape == (7, 10)
+        g = hypothesis.block(g)
+
+
+def test_linear_auxiliary_classifiers_come_back_from_what_was_saved():
+    network = without_a_convolution_at_the_end()
+    factory, again = (HypothesisFactory(network, "linear", seed, (2, 4, 4)) for seed in (0, 1))
+    heads = [factory.hypothesis(index).auxiliary.head for index in (0, 2)]
+    again.load_state_dict(factory.state_dict())
+    for index, head in zip((1, 3), heads, strict=True):
+        other, g = again.hypothesis(index).auxiliary.head, torch.randn(7, 3, 4, 4) if index == 1 else torch.randn(7, 5)
+        assert other is not head and torch.equal(other(g), head(g))
 
 
 def test_the_last_hypothesis_module_is_the_network():
@@ -161,5 +201,5 @@ def test_the_last_hypothesis_module_is_the_network():
     g = images
     for module in network.rounds[:-1]:
         g = module(g)
-    last = HypothesisFactory(network, "transition-blocks", 0).hypothesis(6)
+    last = HypothesisFactory(network, "transition-blocks", 0, (3, 8, 8)).hypothesis(6)
     assert torch.equal(last.eval()(g), network(images))

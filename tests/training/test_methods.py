@@ -102,7 +102,7 @@ def assert_rounds_are_what_the_saved_modules_give(folder, digits, *, fast=False)
     split = to_device_split(digits, "train", "cpu")
     state = BoostingState(split.labels, 10)
     rows = read_csv(folder / "rounds.csv")
-    outputs = load_hypotheses(folder, fast=fast).split_outputs(split, 500)
+    outputs = load_hypotheses(folder, digits.image_shape, fast=fast).split_outputs(split, 500)
     assert len(rows) == len(outputs) == 5
     for row, output in zip(rows, outputs, strict=True):
         statistics = state.measure(output)
