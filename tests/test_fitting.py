@@ -12,8 +12,10 @@ from replication.datasets import PreparedDataset
 from replication.errors import TrainingError
 from replication.fitting import check_fits
 from replication.models.resnet import ConvolutionalStem, Head, MLPBlock, PlainBlock, ReleasedBlock, ResNet
+from replication.training.adaboost_mm import train_adaboost_mm
 from replication.training.boostresnet import train_boostresnet
 from replication.training.device import choose_device
+from replication.training.gradient_boosting import train_gradient_boosting
 from replication.training.record import Recorder
 from replication.training.session import Session, open_session
 
@@ -183,7 +185,7 @@ def test_a_session_takes_a_network_of_ones_own_and_refuses_what_does_not_fit(exp
     with pytest.raises(TrainingError, match="must be a logit for each of the 10 classes"):
         session.with_network(network(ConvolutionalStem(1, 4), PlainBlock(4)))
     own = session.with_network(network(ConvolutionalStem(1, 4), PlainBlock(4), classes=10))
-    assert attrs.evolve(own, network=session.network) == session
+    assert attrs.evolve(own, network=session.network, own_network=False) == session
     train_boostresnet(own)
     assert [row["module"] for row in own.recorder.rows["rounds"]] == ["part0", "part1"]
     assert all(parameter.requires_grad for parameter in own.network.parameters()), "nothing stays frozen"
@@ -202,3 +204,17 @@ def test_linear_auxiliary_classifiers_take_features_as_well(experiment, digits, 
     assert [row["module"] for row in own.recorder.rows["rounds"]] == ["part0", "part1", "part2"]
     shapes = {name: tuple(tensor.shape) for name, tensor in outcome.auxiliary.items() if name.endswith("weight")}
     assert shapes == {"0.head.linear.weight": (10, 64), **{f"{i}.head.linear.weight": (10, 16) for i in (1, 2)}}
+
+
+@pytest.mark.parametrize("train", [train_adaboost_mm, train_gradient_boosting])
+def test_boosting_in_label_space_does_not_pretend_to_train_a_network_of_ones_own(
+    experiment, digits, tmp_path, monkeypatch, train
+):
+    """Its weak learners would come from the experiment's model."""
+    monkeypatch.chdir(tmp_path)
+    session = opened(experiment, digits)
+    own = session.with_network(network(ConvolutionalStem(1, 4), PlainBlock(4), classes=10))
+    with pytest.raises(TrainingError, match="would not look at a network of your own; leave out with_network") as found:
+        train(own)
+    assert "\n" not in str(found.value) and not own.recorder.rows["history"]
+    assert len(train(session).weights) > 0

@@ -25,6 +25,7 @@ class Session:
         network: to be trained; initialised from the seed.
         train: the training split on the device.
         curves: what is behind each point of the curves (fixed samples of train, validation, and test if asked for).
+        own_network: whether `network` is one of the user's own, and not what the experiment's `model` describes.
     """
 
     experiment: Experiment
@@ -35,6 +36,7 @@ class Session:
     curves: dict[str, DeviceSplit]
     recorder: Recorder
     checkpoints: Checkpoints
+    own_network: bool = False
 
     def with_network(self, network: ResNet) -> Session:
         """The same session with a network of one's own, which is moved to the device; all of it will be trained, also
@@ -45,7 +47,7 @@ class Session:
         """
         network = placed(network.requires_grad_(True), self.experiment, self.device)
         check_fits(network, self.train.normalise(self.train.images[:1]), self.network.head.linear.out_features)
-        return attrs.evolve(self, network=network)
+        return attrs.evolve(self, network=network, own_network=True)
 
     def prefix(self) -> FrozenPrefix:
         """An empty prefix of the session's network."""

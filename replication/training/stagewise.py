@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from replication.errors import TrainingError
 from replication.models.ensemble import Ensemble, build_weak_learner, contribution
 from replication.models.resnet import ResNet
 from replication.training.checkpoint import Snapshot, capture, join, reinstate
@@ -51,9 +52,18 @@ class Booster(Protocol):
 
 
 class StagewiseTrainer:
-    """The state of a run between two rounds."""
+    """The state of a run between two rounds.
+
+    Raises:
+        TrainingError: the session has a network of the user's own, which nothing tells how to make weak learners of.
+    """
 
     def __init__(self, session: Session, booster: Booster) -> None:
+        if session.own_network:
+            raise TrainingError(
+                "boosting in label space makes its weak learners by the experiment's model and would not look at a"
+                " network of your own; leave out with_network, or train it by another method"
+            )
         experiment = session.experiment
         self.session, self.booster = session, booster
         nothing_frozen = session.prefix()
