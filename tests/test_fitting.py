@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from replication.config import Experiment
 from replication.datasets import PreparedDataset
-from replication.errors import TrainingError
+from replication.errors import ConfigError, TrainingError
 from replication.fitting import check_fits
 from replication.models.resnet import ConvolutionalStem, Head, MLPBlock, PlainBlock, ReleasedBlock, ResNet
 from replication.training.adaboost_mm import train_adaboost_mm
@@ -17,7 +17,7 @@ from replication.training.boostresnet import train_boostresnet
 from replication.training.device import choose_device
 from replication.training.gradient_boosting import train_gradient_boosting
 from replication.training.record import Recorder
-from replication.training.session import Session, open_session
+from replication.training.session import Session, open_session, own_session
 
 IMAGE = torch.rand(1, 3, 8, 8)
 
@@ -218,3 +218,31 @@ def test_boosting_in_label_space_does_not_pretend_to_train_a_network_of_ones_own
         train(own)
     assert "\n" not in str(found.value) and not own.recorder.rows["history"]
     assert len(train(session).weights) > 0
+
+
+def test_training_on_data_of_ones_own_goes_on_where_it_stopped(experiment, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def fresh() -> ResNet:
+        torch.manual_seed(3)
+        return network(ConvolutionalStem(1, 4), PlainBlock(4), PlainBlock(4), classes=10)
+
+    def stop(kind: str, row: dict[str, object]) -> None:
+        if kind == "rounds" and row["block"] == 1:
+            raise KeyboardInterrupt
+
+    settings = {"updates_per_block": 3, "seed": 5, "experiment": experiment}
+    whole = own_session(fresh(), digits, **settings)
+    train_boostresnet(whole)
+    assert [row["gradient_updates"] for row in whole.recorder.rows["rounds"]] == [3, 3, 3]
+    kept = settings | {"checkpoints": tmp_path / "mine"}
+    with pytest.raises(KeyboardInterrupt):
+        train_boostresnet(own_session(fresh(), digits, observers=(stop,), **kept))
+    for _ in range(2):  # and a third call finds everything done
+        again = own_session(fresh(), digits, **kept)
+        train_boostresnet(again)
+        assert again.recorder.rows["rounds"] == whole.recorder.rows["rounds"]
+        state = again.network.state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in whole.network.state_dict().items())
+    with pytest.raises(ConfigError, match=r"params\.yaml"):
+        own_session(fresh(), digits, updates_per_block=3)

@@ -125,7 +125,7 @@ def test_pages_are_sound(page: Path) -> None:
 def test_readme_examples_run() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    example = example.replace("budget=0.001", "budget=0.0001")
+    example = example.replace("updates_per_block=10", "updates_per_block=1")
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 import torch
 
-from replication.config import Experiment
+from replication.config import Experiment, load_defaults
 from replication.datasets import PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.fitting import check_fits
 from replication.models import ResNet, build_network
 from replication.training.checkpoint import Checkpoints
+from replication.training.device import choose_device
 from replication.training.distributed import synchronise_batch_norms
 from replication.training.features import FrozenPrefix, SplitFeatures
-from replication.training.record import Recorder
+from replication.training.record import Observer, Recorder
 from replication.training.seeds import generator, stream_seed
 
 
@@ -91,6 +94,43 @@ def open_session(
         recorder=recorder,
         checkpoints=checkpoints or Checkpoints(None, experiment.checkpoint),
     )
+
+
+def own_session(
+    network: ResNet,
+    data: PreparedDataset,
+    *,
+    updates_per_block: int,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    experiment: Experiment | None = None,
+    observers: tuple[Observer, ...] = (),
+) -> Session:
+    """Everything to train a network of one's own on data of one's own.
+
+    Args:
+        network: as `Session.with_network` takes it.
+        data: as `datasets.prepared.assemble` gives it.
+        updates_per_block: gradient updates of a block.
+        seed: fixes batch order, augmentation and the linear auxiliary classifiers; not the network's initialisation.
+        checkpoints: a folder for this training alone, in which the same call goes on where an earlier one stopped, also
+            at its end; without one nothing is kept.
+        experiment: all other settings; by default those under `defaults` in params.yaml: no augmentation, the paper's
+            learning rate, a GPU where there is one.
+        observers: called with every row of the curves and rounds as it arises.
+
+    Raises:
+        ConfigError: there is no params.yaml in the working directory, and no `experiment`.
+        TrainingError: the network does not fit the data, or there is no such device.
+    """
+    experiment = experiment or load_defaults("digits")
+    lengths = attrs.evolve(
+        experiment.boostresnet, updates_per_block=updates_per_block, check_interval=updates_per_block
+    )
+    experiment = attrs.evolve(experiment, budget=1.0, boostresnet=lengths)
+    device = choose_device(experiment.runtime)
+    kept = Checkpoints(checkpoints, experiment.checkpoint)
+    return open_session(experiment, data, seed, device, Recorder(device, observers), kept).with_network(network)
 
 
 def placed(network: ResNet, experiment: Experiment, device: torch.device) -> ResNet:
