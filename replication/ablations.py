@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from replication.analysis.checks import check_parameters, check_published
+from replication.analysis.checks import check_published, check_same_parameters
 from replication.analysis.evaluate import evaluate
 from replication.config import UNCHANGED, EvaluationParams, Experiment, Variant
 from replication.datasets import PreparedDataset
@@ -136,7 +136,7 @@ def _default_row(
     experiment: Experiment, data: PreparedDataset, method: str, seed: int, runs_root: Path, scratch: Path
 ) -> Row:
     folder = run_folder(runs_root, data.name, method, seed)
-    check_parameters(folder, read_description(folder), experiment)
+    check_same_parameters(folder, read_description(folder), experiment)
     metrics = evaluate(experiment, data, method, seed, runs_root, scratch / UNCHANGED / "results")
     return _row(UNCHANGED, "", method, seed, metrics)
 

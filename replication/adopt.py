@@ -21,7 +21,7 @@ import attrs
 import torch
 import yaml
 
-from replication.analysis.checks import check_parameters, read_run
+from replication.analysis.checks import check_same_parameters, read_run
 from replication.budgets import budget_root
 from replication.config import METHODS, Experiment, Lists, load_budgets, load_experiment, load_lists
 from replication.datasets import PreparedDataset, load_prepared
@@ -71,7 +71,7 @@ def adopt(
     other = [asked.budget for asked in load_budgets(dataset, params) if (asked.budget, asked.method) == pair]
     if other:
         experiment, name = attrs.evolve(experiment, budget=other[0]), f"budgets@{dataset}"
-    check_parameters(source, description, experiment)
+    check_same_parameters(source, description, experiment)
     if not other_code:
         _check_code(source, description, stage)
     data = load_prepared(prepared_root / f"{dataset}.safetensors")

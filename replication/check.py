@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replication.analysis.cost import check_depths as check_cost_depths
+from replication.analysis.cost import check_cost_depths
 from replication.config import Experiment, load_budgets, load_experiment, load_lists, load_variants
 from replication.config.strict_yaml import load_strictly
 from replication.datasets.pairs import check_pair

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from replication.analysis.checks import check_parameters, read_run
+from replication.analysis.checks import check_same_parameters, read_run
 from replication.config import Experiment, LengthParams
 from replication.datasets import PreparedDataset
 from replication.errors import ConfigError, ResultsError
@@ -74,7 +74,7 @@ def _boostresnet_rows(
     description = read_run(folder, data.name, "boostresnet", seed)
     if description["data"]["content_hash"] != data.content_hash:
         raise ResultsError(f"{folder} was trained on other data; train it again")
-    check_parameters(folder, description, experiment)
+    check_same_parameters(folder, description, experiment)
     rounds = read_csv(folder / "rounds.csv")
     for depth in experiment.depth.blocks:
         row = rounds[depth - 1]

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from replication.report.budgets import differences, load_budgets
+from replication.report.budgets import differences, load_budgeted
 from replication.report.comparisons import equal_operations_points, equal_updates_points, paired_accuracies
 from replication.report.costs import load_cost
 from replication.report.results import load_results
@@ -219,11 +219,11 @@ def runs_in_prose() -> dict[str, list[float]]:
     worst = [100 * analysis("cifar10", seed)["lesions"]["single_max_increase"] for seed in range(3)]
     peaks = [max(float(row["peak_memory_bytes"]) for row in rows) / 2**30 for rows in timing]
     cost = load_cost("cifar10", ROOT / "results")
-    *_, longest = budgets = load_budgets(results["cifar10"], ROOT / "results")
+    *_, longest = budgets = load_budgeted(results["cifar10"], ROOT / "results")
     own = next(budgeted for budgeted in budgets if budgeted.own)
     longer = [100 * fmean(run.metrics.test_accuracy for run in one.runs) for one in (longest, own)]
     gaps = {split: [100 * value for value in differences(longest, cost, split)] for split in ("test", "validation")}
-    *_, mnist_longest = load_budgets(results["mnist"], ROOT / "results")
+    *_, mnist_longest = load_budgeted(results["mnist"], ROOT / "results")
     on_mnist = [100 * value for value in differences(mnist_longest, load_cost("mnist", ROOT / "results"))]
     ends = {name: ends_of(name) for name in ("digits", "cifar10", "mnist")}
     refined = ends["cifar10"]["boostresnet-refined"]

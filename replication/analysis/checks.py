@@ -107,7 +107,7 @@ def binary_pair(description: dict[str, Any], path: Path) -> BinaryParams:
         raise ResultsError(f"{path} has no valid 'config.binary'; train the run again") from None
 
 
-def check_parameters(folder: Path, description: dict[str, Any], experiment: Experiment) -> None:
+def check_same_parameters(folder: Path, description: dict[str, Any], experiment: Experiment) -> None:
     """Hold what a run was trained with against `experiment`: all that changes numbers by more than rounding.
 
     Raises:
@@ -134,7 +134,7 @@ def check_published(
     if not all(isinstance(section, dict) for section in sections) or "budget" not in description:
         raise ResultsError(f"{folder}/run.json is damaged; {mend}")
     budget = description["budget"] if any_budget else experiment.budget
-    check_parameters(folder, description, attrs.evolve(experiment, budget=budget))
+    check_same_parameters(folder, description, attrs.evolve(experiment, budget=budget))
     if description["data"].get("content_hash") != data.content_hash:
         raise ResultsError(f"{folder} is of other data than {data.name}'s here; {mend}")
 

@@ -48,7 +48,7 @@ def measure_cost(
     Raises:
         ConfigError: one of `cost.depths` is too small for a network of this reading.
     """
-    check_depths(experiment)
+    check_cost_depths(experiment)
     device, repetitions = choose_device(experiment.runtime), experiment.cost.repetitions
     sample = sampled(data, experiment.cost.samples)
     bench = Bench(experiment, sample, device)
@@ -177,7 +177,7 @@ def _forward(module: nn.Module, batch: Tensor) -> Action:
     return Action.of(forward)
 
 
-def check_depths(experiment: Experiment) -> None:
+def check_cost_depths(experiment: Experiment) -> None:
     """ConfigError where `cost.depths` asks for a network of fewer than three blocks."""
     least = 3 + _stems(experiment)
     if min(experiment.cost.depths) < least:

@@ -44,7 +44,7 @@ class Budgeted:
         return self.results.of("boostresnet")
 
 
-def load_budgets(results: DatasetResults, results_root: Path = Path("results")) -> tuple[Budgeted, ...]:
+def load_budgeted(results: DatasetResults, results_root: Path = Path("results")) -> tuple[Budgeted, ...]:
     """What was run under other budgets, with the dataset's own runs among it, ascending; none where there are no two
     budgets.
 

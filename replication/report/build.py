@@ -11,7 +11,7 @@ from replication.errors import ResultsError
 from replication.files import atomic_path
 from replication.report.ablations import latex_ablations, load_ablations
 from replication.report.analyses import load_analyses
-from replication.report.budgets import latex_budgets, load_budgets, tables_of_others, with_boostresnet
+from replication.report.budgets import latex_budgets, load_budgeted, tables_of_others, with_boostresnet
 from replication.report.costs import TARGETS_OF, load_cost
 from replication.report.depth import load_depth
 from replication.report.figures import FIGURES, draw_figures
@@ -41,7 +41,7 @@ def build_report(
     results, cost = load_results(dataset, results_root), load_cost(dataset, results_root)
     analyses, verdicts = load_analyses(results), load_verdicts(dataset, results_root)
     depth, ablations = load_depth(dataset, results_root), load_ablations(dataset, results_root)
-    budgets = load_budgets(results, results_root)
+    budgets = load_budgeted(results, results_root)
     folder, table = out_root / dataset, results_table(results, cost)
     texts = {
         "table.tex": latex_results(table, tables_of_others(budgets, cost)),

@@ -9,7 +9,7 @@ from replication.config import DATASETS
 from replication.errors import ResultsError
 from replication.files import atomic_path
 from replication.report.ablations import load_ablations, markdown_ablations
-from replication.report.budgets import load_budgets, markdown_budgets, tables_of_others, with_boostresnet
+from replication.report.budgets import load_budgeted, markdown_budgets, tables_of_others, with_boostresnet
 from replication.report.costs import TARGETS_OF, load_cost
 from replication.report.render import ESSENTIAL, markdown_results, markdown_targets
 from replication.report.results import load_results
@@ -72,13 +72,13 @@ def _results(results_root: Path) -> list[ResultsTable]:
     tables = []
     for name in DATASETS:
         results, cost = load_results(name, results_root), load_cost(name, results_root)
-        tables += [results_table(results, cost), *tables_of_others(load_budgets(results, results_root), cost)]
+        tables += [results_table(results, cost), *tables_of_others(load_budgeted(results, results_root), cost)]
     return tables
 
 
 def _budgets(results_root: Path) -> str:
     found = [
-        (with_boostresnet(load_budgets(load_results(name, results_root), results_root)), load_cost(name, results_root))
+        (with_boostresnet(load_budgeted(load_results(name, results_root), results_root)), load_cost(name, results_root))
         for name in DATASETS
     ]
     return markdown_budgets(found)

@@ -18,7 +18,7 @@ from replication.report.budgets import (
     Budgeted,
     differences,
     latex_budgets,
-    load_budgets,
+    load_budgeted,
     markdown_budgets,
     tables_of_others,
     updates_worth,
@@ -49,7 +49,7 @@ def planted(tmp_path: Path) -> Path:
 
 
 def load(root: Path) -> tuple[Budgeted, ...]:
-    return load_budgets(load_results("digits", root), root)
+    return load_budgeted(load_results("digits", root), root)
 
 
 def test_the_experiments_own_runs_stand_among_the_others(planted: Path) -> None:
@@ -58,7 +58,7 @@ def test_the_experiments_own_runs_stand_among_the_others(planted: Path) -> None:
     assert [budgeted.runs[0].metrics.gradient_updates for budgeted in budgets] == [700, 1400, 2800]
     assert all(len(budgeted.compared.of("e2e")) == 3 for budgeted in budgets)
     assert [set(budgeted.results.runs) == {"boostresnet"} for budgeted in budgets] == [True, False, True]
-    assert load_budgets(load_results("svhn", planted), planted) == ()
+    assert load_budgeted(load_results("svhn", planted), planted) == ()
 
 
 def test_one_budget_is_nothing_to_compare(planted: Path) -> None:
