@@ -119,17 +119,17 @@ def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test") -> l
 def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
     """A tabular with a line per budget, and its note below."""
     names = [
-        "Budget", r"Updates\linebreak a block", "Updates", "Seeds", "Train", "Test", r"In end-to-end\linebreak updates",
+        "Budget", r"Updates\linebreak a block", "Updates", "Seeds", "Train", "Test", r"In \mbox{end-to-end}\linebreak updates",
         "Minus end to end, test", "Minus end to end, validation", r"$\gamma_t>0$", r"\mbox{Cov.${}\le0$}", "Bound",
     ]  # fmt: skip
     right = r">{\raggedleft\arraybackslash}p{%s}"
-    widths = ("11mm", None, None, "10mm", "10mm", "13mm", "21mm", "21mm", "9mm", "11.5mm", None)
+    widths = ("11mm", None, None, "10mm", "10mm", "14mm", "20.4mm", "20.4mm", "9mm", "12mm", None)
     columns = "r" + "".join(right % width if width else "r" for width in widths)
     lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", " & ".join(names) + r" \\", r"\midrule"]
     lines += [" & ".join(map(latex_stacked, _cells(budgeted, cost))) + r" \\[1pt]" for budgeted in budgets]
     data = "official copy" if _official(budgets) else UNOFFICIAL
     below = latex_note(" ".join([*_notes(budgets, cost), f"Data: {data}."]))
-    return "\n".join([r"\setlength{\tabcolsep}{1.6pt}", *lines, r"\bottomrule", r"\end{tabular}", below, ""])
+    return "\n".join([r"\setlength{\tabcolsep}{2pt}", *lines, r"\bottomrule", r"\end{tabular}", below, ""])
 
 
 def markdown_budgets(tables: Sequence[tuple[Sequence[Budgeted], Cost | None]]) -> str:
