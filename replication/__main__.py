@@ -12,7 +12,7 @@ import typer
 
 from replication import terminal
 from replication.config import DATASETS, Experiment, load_experiment
-from replication.errors import ResultsError
+from replication.errors import ConfigError, ResultsError
 from replication.options import (
     Dataset,
     Device,
@@ -303,6 +303,8 @@ def pages(
     """Print where MLflow's user interface shows the runs of each dataset; `make ui` starts one."""
     from replication import tracking
 
+    if not address.startswith(("http://", "https://")):
+        raise ConfigError(f"'{address}' is no address; it looks like http://127.0.0.1:5000")
     found = tracking.pages(address)
     print("the runs, by experiment:" if found else "MLflow has no runs of ours yet; `make reproduce` makes some")
     for name, page in found.items():

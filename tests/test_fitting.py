@@ -15,6 +15,7 @@ from replication.models.resnet import ConvolutionalStem, Head, MLPBlock, PlainBl
 from replication.training.adaboost_mm import train_adaboost_mm
 from replication.training.boostresnet import train_boostresnet
 from replication.training.device import choose_device
+from replication.training.end_to_end import train_end_to_end
 from replication.training.gradient_boosting import train_gradient_boosting
 from replication.training.record import Recorder
 from replication.training.session import Session, open_session, own_session
@@ -244,5 +245,41 @@ def test_training_on_data_of_ones_own_goes_on_where_it_stopped(experiment, digit
         assert again.recorder.rows["rounds"] == whole.recorder.rows["rounds"]
         state = again.network.state_dict()
         assert all(torch.equal(value, state[name]) for name, value in whole.network.state_dict().items())
-    with pytest.raises(ConfigError, match=r"params\.yaml"):
-        own_session(fresh(), digits, updates_per_block=3)
+    assert again.recorder.resumed == 2
+    torch.manual_seed(4)
+    others = {
+        "network": own_session(network(ConvolutionalStem(1, 4), PlainBlock(4), classes=10), digits, **kept),
+        "weights": own_session(network(ConvolutionalStem(1, 4), *map(PlainBlock, (4, 4)), classes=10), digits, **kept),
+        "seed": own_session(fresh(), digits, **kept | {"seed": 6}),
+        "length": own_session(fresh(), digits, **kept | {"updates_per_block": 2}),
+        "data": own_session(fresh(), attrs.evolve(digits, content_hash="0"), **kept),
+    }
+    for name, other in others.items():
+        train_boostresnet(other)
+        assert other.recorder.resumed == 0, f"the checkpoints of another {name} were taken"
+    with pytest.raises(TrainingError, match=r"those of another method; give every training a folder of its own"):
+        train_end_to_end(own_session(fresh(), digits, **kept), updates=3)
+    alone = kept | {"checkpoints": tmp_path / "end-to-end"}
+    for resumed in (0, 1):  # its end is kept, too
+        session = own_session(fresh(), digits, **alone)
+        assert train_end_to_end(session, updates=3) == 3
+        assert session.recorder.resumed == resumed
+
+
+def test_what_is_no_length_is_named(experiment, digits):
+    for wrong in (0, -3, 2.5, "10", None, True):
+        with pytest.raises(TrainingError, match=r"^updates_per_block is .*; it counts gradient updates and must be an"):
+            own_session(
+                network(ConvolutionalStem(1, 4), classes=10), digits, updates_per_block=wrong, experiment=experiment
+            )
+    session = own_session(
+        network(ConvolutionalStem(1, 4), classes=10), digits, updates_per_block=1, experiment=experiment
+    )
+    with pytest.raises(TrainingError, match=r"^updates is 0; it counts gradient updates"):
+        train_end_to_end(session, updates=0)
+
+
+def test_without_parameters_the_line_says_where_they_are_looked_for(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"params\.yaml.*run from the repository root"):
+        own_session(network(ConvolutionalStem(1, 4), classes=10), digits, updates_per_block=3)

@@ -124,17 +124,19 @@ def test_pages_are_sound(page: Path) -> None:
 
 def test_readme_examples_run() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    example = example.replace("updates_per_block=10", "updates_per_block=1")
+    example, settings = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    example = example.replace("updates_per_block=100", "updates_per_block=1")
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    *rounds, predicted = done.stdout.splitlines()
+    *rounds, predicted, truth = done.stdout.splitlines()
     assert [line.split()[0] for line in rounds] == ["stem", "block1", "block2"]
     assert predicted.startswith("predicted: ['") and predicted.count("'") == 10, "a class for each of five images"
+    assert truth.startswith("in truth:  ['") and truth.count("'") == 10
     code = example.replace("train_boostresnet(session)", "train_end_to_end(session, updates=1)")
-    code = "from replication.training.end_to_end import train_end_to_end\n" + code
+    code = "from replication.training.end_to_end import train_end_to_end\n" + settings + code
+    code = code.replace("updates_per_block=1)", "updates_per_block=1, experiment=settings)")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )

@@ -265,7 +265,7 @@ def _read(path: Path) -> dict[str, Any]:
         document = load_strictly(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"cannot read {path}: {error.strerror}; run from the repository root or pass --params"
+            f"cannot read {path}: {error.strerror}; run from the repository root, or name another file"
         ) from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None

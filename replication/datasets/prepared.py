@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,10 @@ def assemble(
             raise DataError(f"{name}: no {split} images or labels; {', '.join(SPLITS)} are needed")
         pixels, answers = np.asarray(images[split]), np.asarray(labels[split])
         if pixels.dtype != np.uint8:
-            raise DataError(f"{name}: {split} images are {pixels.dtype}, must be uint8, 0 to {scale}")
+            raise DataError(
+                f"{name}: {split} images are {pixels.dtype}, must be uint8, 0 to {scale}; of fractions from 0 to 1: "
+                f"(images * {scale}).round().astype(np.uint8)"
+            )
         if answers.dtype.kind not in "iu":
             raise DataError(f"{name}: {split} labels are {answers.dtype}, must be integers")
     if len(classes) < 2:
@@ -230,9 +232,13 @@ def _validate(dataset: PreparedDataset) -> None:
 def _validate_arrays(dataset: PreparedDataset) -> None:
     """ValueError unless shapes, ranges and normalisation fit together."""
     channels = len(dataset.mean)
-    positive = all(math.isfinite(value) for value in dataset.mean) and all(0 < value < 10 for value in dataset.std)
-    if not positive or len(dataset.std) != channels or type(dataset.scale) is not int or not 1 <= dataset.scale <= 255:
-        raise ValueError("its mean, standard deviation or scale is impossible")
+    if type(dataset.scale) is not int or not 1 <= dataset.scale <= 255 or len(dataset.std) != channels:
+        raise ValueError("its scale is impossible, or mean and standard deviation are of different channels")
+    if not all(0 <= mean <= 1 and 0 < std <= 1 for mean, std in zip(dataset.mean, dataset.std, strict=True)):
+        raise ValueError(
+            f"mean {dataset.mean} and standard deviation {dataset.std} are impossible; they are per channel and of "
+            f"pixels divided by {dataset.scale}, and a channel that never changes has to be left out"
+        )
     shape = dataset.images["train"].shape[1:]
     for split in SPLITS:
         images, labels = dataset.images[split], dataset.labels[split]
@@ -240,12 +246,21 @@ def _validate_arrays(dataset: PreparedDataset) -> None:
             raise ValueError(
                 f"{split} images have shape {images.shape}, must be (N, {channels}, height, width), all alike"
             )
+        if images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
+            raise ValueError(
+                f"{split} images of shape {images.shape} seem to have their channels last; np.moveaxis(images, 3, 1)"
+            )
         if labels.shape != (len(images),):
             raise ValueError(f"{split} has labels {labels.shape} for {len(images)} images")
         if labels.min() < 0 or labels.max() >= len(dataset.classes):
-            raise ValueError(f"{split} has labels beyond its {len(dataset.classes)} classes")
+            raise ValueError(
+                f"{split} has labels {labels.min()} to {labels.max()}, beyond its {len(dataset.classes)} classes; they "
+                "count from 0"
+            )
         if images.max() > dataset.scale:
             raise ValueError(f"{split} has pixels above {dataset.scale}")
+        if images.max() <= 1 < dataset.scale:
+            raise ValueError(f"{split} has no pixel above 1 of {dataset.scale}; were they divided before the cast?")
 
 
 def _tensors(dataset: PreparedDataset) -> dict[str, npt.NDArray[Any]]:

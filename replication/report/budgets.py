@@ -119,7 +119,8 @@ def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test") -> l
 def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
     """A tabular with a line per budget, and its note below."""
     names = [
-        "Budget", r"Updates\linebreak a block", "Updates", "Seeds", "Train", "Test", r"In \mbox{end-to-end}\linebreak updates",
+        "Budget", r"Updates\linebreak a block", "Updates", "Seeds", "Train", "Test",
+        r"In \mbox{end-to-end}\linebreak updates",
         "Minus end to end, test", "Minus end to end, validation", r"$\gamma_t>0$", r"\mbox{Cov.${}\le0$}", "Bound",
     ]  # fmt: skip
     right = r">{\raggedleft\arraybackslash}p{%s}"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from replication.boosting.multiclass import BoostingState, RoundStatistics, oracle_loss
 from replication.config import BoostResNetParams
 from replication.models.hypothesis import HypothesisFactory, HypothesisModule
-from replication.training.checkpoint import Snapshot, capture, join, reinstate
+from replication.training.checkpoint import Snapshot, capture, join, progress_of, reinstate
 from replication.training.features import BatchSource
 from replication.training.outcome import Outcome, network_outcome
 from replication.training.record import measure_splits, predict
@@ -164,7 +164,12 @@ class BoostResNetTrainer:
 
     def snapshot(self) -> Snapshot:
         """Everything that the rest of the run depends on, and what is recorded so far."""
-        progress = {"frozen": len(self.prefix.modules), "done": self._done, "updates": self.updates}
+        progress = {
+            "method": type(self.algorithm).__name__,
+            "frozen": len(self.prefix.modules),
+            "done": self._done,
+            "updates": self.updates,
+        }
         return join(
             progress=Snapshot(values=progress),
             network=Snapshot(self.session.network.state_dict()),
@@ -177,7 +182,7 @@ class BoostResNetTrainer:
         )
 
     def _restore(self, saved: Snapshot) -> None:
-        progress = saved.part("progress").values
+        progress = progress_of(saved, type(self.algorithm).__name__)
         self._done, self.updates = progress["done"], progress["updates"]
         network = self.session.network
         network.load_state_dict(saved.part("network").tensors)

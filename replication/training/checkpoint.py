@@ -23,6 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from replication.config import CheckpointParams
+from replication.errors import TrainingError
 from replication.files import atomic_path, hash_of_code
 from replication.training import interruption
 from replication.training.distributed import agree, rank
@@ -56,6 +57,18 @@ def join(**parts: Snapshot) -> Snapshot:
     """One snapshot out of named ones."""
     tensors = {f"{name}/{key}": tensor for name, part in parts.items() for key, tensor in part.tensors.items()}
     return Snapshot(tensors, {name: part.values for name, part in parts.items()})
+
+
+def progress_of(saved: Snapshot, method: str) -> dict[str, Any]:
+    """The values of the part "progress", whose "method" is what wrote it.
+
+    Raises:
+        TrainingError: another method wrote it; of the pipeline's runs each has a folder of its own.
+    """
+    progress = saved.part("progress").values
+    if progress.get("method") != method:
+        raise TrainingError("the checkpoints are those of another method; give every training a folder of its own")
+    return progress
 
 
 def capture(thing: object) -> Snapshot:

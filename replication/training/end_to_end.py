@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from torch import nn
 
-from replication.training.checkpoint import Snapshot, join
+from replication.training.checkpoint import Snapshot, join, progress_of
 from replication.training.features import BatchSource
-from replication.training.lengths import boostresnet_updates
+from replication.training.lengths import boostresnet_updates, check_length
 from replication.training.record import measure_splits
 from replication.training.session import Session
 from replication.training.update import UpdateLoop
+
+_METHOD = "end to end"
 
 
 def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
@@ -22,7 +24,11 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
 
     Returns:
         Gradient updates in total, those already done counted in.
+
+    Raises:
+        TrainingError: `updates` is no positive integer, or the checkpoints are another method's.
     """
+    check_length("updates", updates)
     experiment, network, checkpoints = session.experiment, session.network, session.checkpoints
     network.requires_grad_(True)
     images = session.prefix()
@@ -47,7 +53,7 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
 
     def snapshot() -> Snapshot:
         return join(
-            progress=Snapshot(values={"done": done}),
+            progress=Snapshot(values={"method": _METHOD, "done": done}),
             network=Snapshot(network.state_dict()),
             batches=batches.snapshot(),
             loop=loop.snapshot(),
@@ -56,7 +62,7 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
 
     saved = checkpoints.load()
     if saved is not None:
-        done = saved.part("progress").values["done"]
+        done = progress_of(saved, _METHOD)["done"]
         network.load_state_dict(saved.part("network").tensors)
         batches.restore(saved.part("batches"))
         loop.restore(saved.part("loop"))
@@ -71,5 +77,5 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
         if made and (done % interval == 0 or done in marks):
             evaluate()
         with session.recorder.timed("checkpoint"):
-            checkpoints.visit(done, snapshot)
+            checkpoints.visit(done, snapshot, end_of_block=done == end)
     return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from replication.config import Experiment
+from replication.errors import TrainingError
 
 
 def boostresnet_updates(experiment: Experiment, rounds: int) -> int:
@@ -22,3 +23,9 @@ def end_to_end_updates(experiment: Experiment, rounds: int) -> int:
     if experiment.end_to_end.updates is not None:
         return experiment.scaled(experiment.end_to_end.updates)
     return boostresnet_updates(experiment, rounds) + refinement_updates(experiment, rounds)
+
+
+def check_length(name: str, updates: object) -> None:
+    """TrainingError unless `updates`, which the caller calls `name`, is a positive integer."""
+    if type(updates) is not int or updates < 1:
+        raise TrainingError(f"{name} is {updates!r}; it counts gradient updates and must be an integer of at least 1")

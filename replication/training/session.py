@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
+from safetensors.torch import save
 
 from replication.config import Experiment, load_defaults
 from replication.datasets import PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.fitting import check_fits
 from replication.models import ResNet, build_network
-from replication.training.checkpoint import Checkpoints
-from replication.training.device import choose_device
+from replication.training.checkpoint import Checkpoints, run_key
+from replication.training.device import choose_device, describe_versions
 from replication.training.distributed import synchronise_batch_norms
 from replication.training.features import FrozenPrefix, SplitFeatures
+from replication.training.lengths import check_length
+from replication.training.outcome import weights_of
 from replication.training.record import Observer, Recorder
 from replication.training.seeds import generator, stream_seed
 
@@ -111,26 +116,48 @@ def own_session(
     Args:
         network: as `Session.with_network` takes it.
         data: as `datasets.prepared.assemble` gives it.
-        updates_per_block: gradient updates of a block.
-        seed: fixes batch order, augmentation and the linear auxiliary classifiers; not the network's initialisation.
-        checkpoints: a folder for this training alone, in which the same call goes on where an earlier one stopped, also
-            at its end; without one nothing is kept.
+        updates_per_block: gradient updates of a block; gamma is checked at its end.
+        seed: fixes batch order, augmentation and the linear auxiliary classifiers; not the network's initialisation,
+            and not what modules draw themselves, as dropout does.
+        checkpoints: a folder in which the same training goes on where it was stopped, or is found done: the same
+            network as it is before, data, settings and code; any other starts anew, in a subfolder of its own. Without
+            one nothing is kept.
         experiment: all other settings; by default those under `defaults` in params.yaml: no augmentation, the paper's
-            learning rate, a GPU where there is one.
+            learning rate, a GPU where there is one. Its budget and its sections `model`, `end_to_end` and `refinement`
+            have no effect.
         observers: called with every row of the curves and rounds as it arises.
 
     Raises:
         ConfigError: there is no params.yaml in the working directory, and no `experiment`.
-        TrainingError: the network does not fit the data, or there is no such device.
+        TrainingError: the network does not fit the data, `updates_per_block` is no positive integer, or there is no
+            such device.
     """
+    check_length("updates_per_block", updates_per_block)
     experiment = experiment or load_defaults("digits")
     lengths = attrs.evolve(
         experiment.boostresnet, updates_per_block=updates_per_block, check_interval=updates_per_block
     )
     experiment = attrs.evolve(experiment, budget=1.0, boostresnet=lengths)
     device = choose_device(experiment.runtime)
-    kept = Checkpoints(checkpoints, experiment.checkpoint)
-    return open_session(experiment, data, seed, device, Recorder(device, observers), kept).with_network(network)
+    session = open_session(experiment, data, seed, device, Recorder(device, observers)).with_network(network)
+    if checkpoints is None:
+        return session
+    folder = Path(checkpoints) / run_key(_determines(session, data))
+    return attrs.evolve(session, checkpoints=Checkpoints(folder, experiment.checkpoint))
+
+
+def _determines(session: Session, data: PreparedDataset) -> dict[str, Any]:
+    """Everything beside the code and the method that determines a training of one's own network."""
+    network = session.network
+    return {
+        "config": session.experiment.determining(),
+        "data": data.content_hash,
+        "seed": session.seed,
+        "device": session.device.type,
+        "versions": describe_versions(),
+        "network": [repr(network), network.names, network.stage_starts, network.flatten],
+        "weights": hashlib.sha256(save(weights_of(network))).hexdigest(),
+    }
 
 
 def placed(network: ResNet, experiment: Experiment, device: torch.device) -> ResNet:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from replication.errors import TrainingError
 from replication.models.ensemble import Ensemble, build_weak_learner, contribution
 from replication.models.resnet import ResNet
-from replication.training.checkpoint import Snapshot, capture, join, reinstate
+from replication.training.checkpoint import Snapshot, capture, join, progress_of, reinstate
 from replication.training.features import BatchSource
 from replication.training.outcome import Outcome, ensemble_outcome
 from replication.training.record import accuracy_and_loss, predict
@@ -125,7 +125,8 @@ class StagewiseTrainer:
 
     def _snapshot(self) -> Snapshot:
         """Everything that the rest of the run depends on, and what is recorded so far."""
-        progress = {"done": self._done, "updates": self.updates, "weights": self.weights}
+        method = type(self.booster).__name__
+        progress = {"method": method, "done": self._done, "updates": self.updates, "weights": self.weights}
         learner, loop = self._under_way or (None, None)
         return join(
             progress=Snapshot(values=progress),
@@ -139,7 +140,7 @@ class StagewiseTrainer:
         )
 
     def _restore(self, saved: Snapshot) -> None:
-        progress, device = saved.part("progress").values, self.session.device
+        progress, device = progress_of(saved, type(self.booster).__name__), self.session.device
         self._done, self.updates, self.weights = progress["done"], progress["updates"], progress["weights"]
         for index in range(len(self.weights)):
             learner = self._fresh_learner(index)

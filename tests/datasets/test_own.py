@@ -34,16 +34,24 @@ def test_own_arrays_are_taken():
         ({"images": {"train": np.zeros((4, 8, 8, 3), np.uint8)}}, r"train images have shape \(4, 8, 8, 3\)"),
         ({"images": {"test": np.zeros((4, 8, 8), np.uint8)}}, r"test images have shape \(4, 8, 8\)"),
         ({"images": {"test": np.zeros((4, 3, 9, 8), np.uint8)}}, r"test images have shape \(4, 3, 9, 8\)"),
-        ({"labels": {"test": np.array([0, 1, 2, 0])}}, "test has labels beyond its 2 classes"),
+        ({"images": {"train": np.zeros((4, 3, 8, 8))}}, r"\(images \* 255\)\.round\(\)\.astype\(np\.uint8\)$"),
+        ({"images": {"train": np.ones((4, 3, 8, 8), np.uint8)}}, "train has no pixel above 1 of 255; were they"),
+        ({"images": dict.fromkeys(("train", "validation", "test"), np.full((4, 8, 8, 3), 9, np.uint8)),
+          "mean": (0.5,) * 8, "std": (0.2,) * 8}, r"seem to have their channels last; np\.moveaxis\(images, 3, 1\)$"),
+        ({"labels": {"test": np.array([1, 2, 2, 1])}}, "test has labels 1 to 2, beyond its 2 classes; they count"),
         ({"labels": {"test": np.array([0, 1, 0])}}, r"test has labels \(3,\) for 4 images"),
         ({"labels": {"train": np.array([0.0, 1.0, 0.0, 1.0])}}, "train labels are float64, must be integers"),
         ({"scale": 16}, "train has pixels above 16"),
-        ({"std": (0.0, 0.2, 0.2)}, "mean, standard deviation or scale is impossible$"),
+        ({"scale": 0}, "its scale is impossible, or mean and standard deviation are of different channels$"),
+        ({"std": (0.2, 0.2)}, "its scale is impossible, or mean and standard deviation are of different channels$"),
+        ({"std": (0.0, 0.2, 0.2)}, r"standard deviation \(0\.0, 0\.2, 0\.2\) are impossible; .* has to be left out$"),
+        ({"mean": (127.0, 126.0, 99.0)}, r"mean \(127\.0, 126\.0, 99\.0\) and .* of pixels divided by 255"),
+        ({"mean": (float("nan"), 0.5, 0.5)}, r"mean \(nan, 0\.5, 0\.5\) and .* are impossible"),
         ({"mean": (0.5,), "std": (0.2,)}, r"train images have shape .*, must be \(N, 1, height, width\), all alike"),
         ({"labels": {"test": [0.5, 1.0, 0.0, 1.0]}}, "test labels are float64, must be integers"),
         ({"classes": ("no",)}, "two at least are needed"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_fit_is_named(changes, problem):
     with pytest.raises(DataError, match=f"mine: .*{problem}") as found:
         own(**changes)
