@@ -293,7 +293,7 @@ def runs_in_prose() -> dict[str, list[float]]:
         r"end to end after half as many (\S+) % \(seeds (\S+) to (\S+);": mean_and_range(
             [100 * run.metrics.test_accuracy for run in doubled]
         ),
-        r"on validation images it is (\S+) points ahead, and three": [
+        r"on validation images end to end is (\S+) points ahead, and three": [
             100 * fmean(run.metrics.validation_accuracy for run in doubled)
             - 100 * fmean(run.metrics.validation_accuracy for run in longest.runs)
         ],
