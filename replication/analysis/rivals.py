@@ -1,4 +1,6 @@
-"""What BoostResNet is timed against: plain end-to-end loops and the released code's way of an update."""
+"""What BoostResNet is timed against: plain end-to-end loops and the released code's way of an update; all in the
+experiment's precision, which is no merit of either side.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from replication.datasets import PreparedDataset
 from replication.datasets.loader import to_device_split
 from replication.models import ResNet, build_network
 from replication.models.hypothesis import HypothesisFactory
+from replication.training.update import forward_precision
 
 Draw = Callable[[], tuple[Tensor, Tensor]]
 
@@ -72,7 +75,7 @@ def as_released_update(experiment: Experiment, data: PreparedDataset, block: int
         update.repeat(1)
         for module in prefix:
             module.zero_grad(set_to_none=True)
-        with torch.no_grad():
+        with torch.no_grad(), forward_precision(device.type, experiment.runtime):
             whole(batch[0])
 
     return Action.of(once, (*network.parameters(), *hypothesis.parameters()))
@@ -90,12 +93,15 @@ def _ready_batch(experiment: Experiment, data: PreparedDataset, device: torch.de
 def _plain_update(model: nn.Module, parameters: list[nn.Parameter], experiment: Experiment, draw: Draw) -> Action:
     params = experiment.optimizer
     optimizer = torch.optim.Adam(parameters, lr=params.learning_rate)
+    autocast = forward_precision(parameters[0].device.type, experiment.runtime)
 
     def once() -> None:
         model.train()
         inputs, labels = draw()
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(inputs), labels).backward()
+        with autocast:
+            logits = model(inputs)
+        nn.functional.cross_entropy(logits.float(), labels).backward()
         if params.gradient_clamp is not None:
             nn.utils.clip_grad_value_(parameters, params.gradient_clamp)
         optimizer.step()

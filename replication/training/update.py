@@ -43,7 +43,7 @@ class UpdateLoop:
         self._clamp = params.gradient_clamp
         # The fused kernel is one pass over the parameters instead of a dozen; same arithmetic up to rounding.
         self._optimizer = torch.optim.Adam(self._parameters, lr=params.learning_rate, fused=runtime.fast)
-        self._autocast = torch.autocast(self._device_type, torch.bfloat16, enabled=runtime.precision == "bfloat16")
+        self._autocast = forward_precision(self._device_type, runtime)
 
     def run(self, updates: int, where: str = "") -> int:
         """Make `updates` gradient updates, fewer if a signal asks to stop.
@@ -100,6 +100,11 @@ class UpdateLoop:
             like = tensor if tensor.shape != parameter.shape or moment == "step" else parameter
             kept = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device, requires_grad=False)
             self._optimizer.state[parameter][moment] = kept.copy_(tensor)
+
+
+def forward_precision(device_type: str, runtime: RuntimeParams) -> torch.autocast:
+    """The context of a forward pass on a training batch, by `runtime.precision`; it may be entered again and again."""
+    return torch.autocast(device_type, torch.bfloat16, enabled=runtime.precision == "bfloat16")
 
 
 def _compiled(model: nn.Module, device_type: str) -> Callable[[Tensor], Tensor]:
