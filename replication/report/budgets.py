@@ -130,7 +130,7 @@ def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
     lines += [" & ".join(map(latex_stacked, _cells(budgeted, cost))) + r" \\[1pt]" for budgeted in budgets]
     data = "official copy" if _official(budgets) else UNOFFICIAL
     below = latex_note(" ".join([*_notes(budgets, cost), f"Data: {data}."]))
-    return "\n".join([r"\setlength{\tabcolsep}{2pt}", *lines, r"\bottomrule", r"\end{tabular}", below, ""])
+    return "\n".join([r"\setlength{\tabcolsep}{1.8pt}", *lines, r"\bottomrule", r"\end{tabular}", below, ""])
 
 
 def markdown_budgets(tables: Sequence[tuple[Sequence[Budgeted], Cost | None]]) -> str:
