@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -68,7 +67,7 @@ def prepare(dataset: Dataset, params: Params = PARAMS) -> None:
     (RAW / dataset).mkdir(parents=True, exist_ok=True)  # the embedded data has no archives, the pipeline an output
     data = prepare_dataset(dataset, experiment.data, RAW, PREPARED / f"{dataset}.safetensors")
     sizes = ", ".join(f"{len(labels):,} {split}" for split, labels in data.labels.items())
-    print(f"{dataset}: {sizes} images of {'x'.join(map(str, data.image_shape))}; {_copy(data.official)}")
+    print(f"{dataset}: {sizes} images of {'x'.join(map(str, data.image_shape))}; {terminal.data_copy(data.official)}")
 
 
 @app.command()
@@ -108,7 +107,8 @@ def evaluate(dataset: Dataset, method: Method, seed: Seed = 0, params: Params = 
 
     experiment, data = _prepared(dataset, params, device)
     metrics = evaluate_run(experiment, data, method, seed, RUNS, RESULTS)
-    print(f"{dataset} {method} seed {seed}: {_accuracies(metrics)}; {_copy(metrics['official_data'])}")
+    copy = terminal.data_copy(metrics["official_data"])
+    print(f"{dataset} {method} seed {seed}: {terminal.accuracies_of(metrics)}; {copy}")
 
 
 @app.command()
@@ -187,7 +187,7 @@ def ablate(
     if seed is not None:
         target = RESULTS if publish else None
         for row in measure_one(experiment, variants, data, only, seed, results_root=target, progress=show):
-            print(f"{dataset} {only} {row['method']} seed {seed}: {_accuracies(row)}")
+            print(f"{dataset} {only} {row['method']} seed {seed}: {terminal.accuracies_of(row)}")
         print(f"wrote {table}" if publish else f"{table} is as it was; --publish adds these rows to it")
         return
     rows = measure_ablations(experiment, variants, data, seeds, RUNS, RESULTS, progress=show)
@@ -314,22 +314,13 @@ def pages(
 @app.command()
 def layers(dataset: Dataset, params: Params = PARAMS) -> None:
     """Print the network's layers, shapes and parameter counts (the data need not be there)."""
-    from rich.console import Console
-    from rich.table import Table
-
     from replication.datasets.sources import COLLECTIONS
     from replication.models.build import build_network, layer_table
 
     experiment = load_experiment(dataset, params)
     shape, classes = COLLECTIONS[dataset].image_shape, COLLECTIONS[dataset].classes
     rows = layer_table(build_network(experiment.model, shape, len(classes), seed=0), shape)
-    table = Table("module", "output", "weighted layers", "parameters", title=f"{dataset}: {experiment.model.reading}")
-    for row in rows:
-        output = "x".join(map(str, row.output_shape))
-        table.add_row(row.name, output, str(row.layers), f"{row.parameters:,}")
-    table.add_section()
-    table.add_row("total", "", str(sum(row.layers for row in rows)), f"{sum(row.parameters for row in rows):,}")
-    Console().print(table)
+    terminal.print_layers(f"{dataset}: {experiment.model.reading}", rows)
 
 
 def _prepared(dataset: str, params: Path, device: str) -> tuple[Experiment, PreparedDataset]:
@@ -343,16 +334,6 @@ def _prepared(dataset: str, params: Path, device: str) -> tuple[Experiment, Prep
         values["runtime"]["device"] = device
         experiment = experiment_from_dict(values, "--device")
     return experiment, load_prepared(PREPARED / f"{dataset}.safetensors", experiment.data)
-
-
-def _accuracies(metrics: Mapping[str, Any]) -> str:
-    from replication.datasets import SPLITS
-
-    return "accuracy " + ", ".join(f"{split} {metrics[f'{split}_accuracy']:.4f}" for split in SPLITS)
-
-
-def _copy(official: bool) -> str:
-    return "official copy" if official else "UNOFFICIAL COPY"
 
 
 def main() -> None:

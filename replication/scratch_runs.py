@@ -12,8 +12,8 @@ from replication.config import Experiment
 from replication.datasets import PreparedDataset
 from replication.errors import ReplicationError, TrainingError
 from replication.files import hash_of_code, read_json, sha256
-from replication.training.checkpoint import run_key
-from replication.training.device import choose_device, describe_versions
+from replication.training.checkpoint import run_key, what_determines
+from replication.training.device import choose_device
 from replication.training.interruption import asked_to_stop
 from replication.training.record import Observer
 from replication.training.runs import run_folder
@@ -115,10 +115,4 @@ def scratch_root(experiment: Experiment, data: PreparedDataset, scratch: Path) -
     """Where the runs of `experiment` lie: what was made of other parameters, data, code or versions is not taken for
     them, since each has a folder named by their hash.
     """
-    determines = {
-        "config": experiment.determining(),
-        "data": data.content_hash,
-        "versions": describe_versions(),
-        "device": choose_device(experiment.runtime).type,
-    }
-    return scratch / run_key(determines)
+    return scratch / run_key(what_determines(experiment, data, choose_device(experiment.runtime)))

@@ -7,14 +7,17 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from replication import memory
 from replication.errors import ReplicationError, TrainingError
+
+if TYPE_CHECKING:
+    from replication.models.build import LayerRow
 
 
 @contextlib.contextmanager
@@ -64,6 +67,31 @@ def _round(row: Mapping[str, Any]) -> str:
     found = " ".join(f"{name} {row[name]:.4f}" for name in ("edge", "gamma", "train_error") if row[name] is not None)
     module = f" ({row['module']})" if row["module"] else ""
     return f"update {row['cumulative_updates']:>7} round {row['block'] + 1} ends{module}: {found}"
+
+
+def accuracies_of(metrics: Mapping[str, Any]) -> str:
+    """'accuracy train 0.9123, validation 0.9010, test 0.8990'."""
+    from replication.datasets import SPLITS
+
+    return "accuracy " + ", ".join(f"{split} {metrics[f'{split}_accuracy']:.4f}" for split in SPLITS)
+
+
+def data_copy(official: bool) -> str:
+    """Which copy of a dataset something rests on."""
+    return "official copy" if official else "UNOFFICIAL COPY"
+
+
+def print_layers(title: str, rows: Sequence[LayerRow]) -> None:
+    """A table of a network's modules and head, with sums below."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("module", "output", "weighted layers", "parameters", title=title)
+    for row in rows:
+        table.add_row(row.name, "x".join(map(str, row.output_shape)), str(row.layers), f"{row.parameters:,}")
+    table.add_section()
+    table.add_row("total", "", str(sum(row.layers for row in rows)), f"{sum(row.parameters for row in rows):,}")
+    Console().print(table)
 
 
 class _Stopped(BaseException):

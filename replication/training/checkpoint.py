@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from replication.config import CheckpointParams
+from replication.config import CheckpointParams, Experiment
+from replication.datasets import PreparedDataset
 from replication.errors import TrainingError
 from replication.files import atomic_path, hash_of_code
 from replication.training import interruption
+from replication.training.device import describe_versions
 from replication.training.distributed import agree, rank
 
 _KEPT = 2
@@ -177,6 +180,16 @@ def _metadata(content: bytes) -> tuple[int, dict[str, Any]]:
     if type(state["updates"]) is not int or not isinstance(state["values"], dict):
         raise TypeError("its state has values of the wrong type")
     return state["updates"], state["values"]
+
+
+def what_determines(experiment: Experiment, data: PreparedDataset, device: torch.device) -> dict[str, Any]:
+    """What `run_key` takes, but for what tells apart the runs of one experiment on one machine."""
+    return {
+        "config": experiment.determining(),
+        "data": data.content_hash,
+        "versions": describe_versions(),
+        "device": device.type,
+    }
 
 
 def run_key(determines: dict[str, Any]) -> str:

@@ -15,8 +15,8 @@ from replication.datasets import PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.fitting import check_fits
 from replication.models import ResNet, build_network
-from replication.training.checkpoint import Checkpoints, run_key
-from replication.training.device import choose_device, describe_versions
+from replication.training.checkpoint import Checkpoints, run_key, what_determines
+from replication.training.device import choose_device
 from replication.training.distributed import synchronise_batch_norms
 from replication.training.features import FrozenPrefix, SplitFeatures
 from replication.training.lengths import check_length
@@ -149,12 +149,8 @@ def own_session(
 def _determines(session: Session, data: PreparedDataset) -> dict[str, Any]:
     """Everything beside the code and the method that determines a training of one's own network."""
     network = session.network
-    return {
-        "config": session.experiment.determining(),
-        "data": data.content_hash,
+    return what_determines(session.experiment, data, session.device) | {
         "seed": session.seed,
-        "device": session.device.type,
-        "versions": describe_versions(),
         "network": [repr(network), network.names, network.stage_starts, network.flatten],
         "weights": hashlib.sha256(save(weights_of(network))).hexdigest(),
     }

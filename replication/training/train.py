@@ -20,7 +20,7 @@ from replication.training import distributed
 from replication.training.adaboost_mm import train_adaboost_mm
 from replication.training.boostresnet import train_boostresnet
 from replication.training.boostresnet_binary import train_boostresnet_binary
-from replication.training.checkpoint import Checkpoints, run_key
+from replication.training.checkpoint import Checkpoints, run_key, what_determines
 from replication.training.device import choose_device, describe_git, describe_hardware, describe_versions
 from replication.training.end_to_end import train_end_to_end
 from replication.training.features import SCRATCH
@@ -129,13 +129,9 @@ def _determines(
 ) -> dict[str, Any]:
     """Everything beside the code that determines a run's numbers."""
     start = run_folder(runs_root, experiment.dataset, "boostresnet", seed) / "model.safetensors"
-    return {
-        "config": experiment.determining(),
-        "data": data.content_hash,
+    return what_determines(experiment, data, device) | {
         "method": method,
         "seed": seed,
-        "device": device.type,
-        "versions": describe_versions(),
         "processes": distributed.world(),
         "start": sha256(start) if method == "boostresnet-refined" and start.is_file() else None,
     }

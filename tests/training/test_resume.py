@@ -162,7 +162,7 @@ def test_a_half_done_refinement_goes_on_from_the_same_start_and_under_the_same_v
         save_file({name: 2 * tensor for name, tensor in weights.items()}, start / "model.safetensors")
         renew_digests(start)
     else:
-        monkeypatch.setattr("replication.training.train.describe_versions", lambda: {"torch": "0"})
+        monkeypatch.setattr("replication.training.checkpoint.describe_versions", lambda: {"torch": "0"})
     refined = read_json(train(resumable, digits, "boostresnet-refined", 0, tmp_path) / "run.json")
     assert refined["resumed"] == 0
 
