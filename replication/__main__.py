@@ -16,6 +16,7 @@ from replication.options import (
     Dataset,
     Device,
     Method,
+    OneBudget,
     OneMethod,
     OneSeed,
     OneVariant,
@@ -23,6 +24,7 @@ from replication.options import (
     Publish,
     Seed,
     Track,
+    at_budget,
     check_only,
 )  # fmt: skip
 
@@ -36,7 +38,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
 
 PARAMS = Path("params.yaml")
 RAW, PREPARED, RUNS, RESULTS = Path("data/raw"), Path("data/prepared"), Path("runs"), Path("results")
@@ -139,6 +140,7 @@ def budgets(
     dataset: Dataset,
     only: OneMethod = "",
     seed: OneSeed = None,
+    budget: OneBudget = None,
     publish: Publish = False,
     params: Params = PARAMS,
     device: Device = "",
@@ -151,6 +153,7 @@ def budgets(
     asked, seeds = load_budgets(dataset, params), load_lists(params).seeds
     known = f"budgets.{dataset}", {one.method for one in asked}
     check_only("METHOD", only, seed, publish, params, known, seeds)
+    asked = at_budget(asked, only, budget, f"{params}: budgets.{dataset}")
     experiment, data = _prepared(dataset, params, device)
     interruption.listen()
     show = terminal.progress_of

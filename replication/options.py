@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from replication.config import DATASETS, METHODS
+from replication.config import DATASETS, METHODS, OtherBudget
 from replication.errors import ConfigError
 
 
@@ -38,6 +38,7 @@ Device = Annotated[str, typer.Option(help="Overrides runtime.device: auto, cpu, 
 OneMethod = Annotated[str, _only("METHOD")]
 OneVariant = Annotated[str, _only("VARIANT")]
 OneSeed = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Goes with --only.")]
+OneBudget = Annotated[float | None, typer.Option("--budget", help="With --only: at this one of its budgets.")]
 Publish = Annotated[bool, typer.Option("--publish", help="With --only: publish that, beside what is published.")]
 Track = Annotated[bool, typer.Option(envvar="REPLICATION_TRACK", help="Follow the training in MLflow as it goes.")]
 
@@ -69,3 +70,23 @@ def check_only(
         raise ConfigError(f"{params}: {section} asks for {all_known}, not for '{only}'; choose one of these, or add it")
     if seed is not None and seed not in seeds:
         raise ConfigError(f"{params}: {seed} is not among seeds; add it, or choose one of {', '.join(map(str, seeds))}")
+
+
+def at_budget(asked: tuple[OtherBudget, ...], only: str, budget: float | None, where: str) -> tuple[OtherBudget, ...]:
+    """What is `asked` for at --budget, or all of it without.
+
+    Args:
+        only: what --only names, which is among what is asked for.
+        where: the section, in words.
+
+    Raises:
+        ConfigError: --budget without --only, or the method is not asked for at this budget.
+    """
+    if budget is None:
+        return asked
+    if not only:
+        raise ConfigError("--budget goes with --only METHOD and --seed N; without them every budget is run")
+    known = [f"{one.budget:g}" for one in asked if one.method == only]
+    if f"{budget:g}" not in known:
+        raise ConfigError(f"{where} asks for {only} at {', '.join(known)}, not at {budget:g}; choose one, or add it")
+    return tuple(one for one in asked if f"{one.budget:g}" == f"{budget:g}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from replication.__main__ import app
@@ -221,6 +222,11 @@ def test_what_was_measured_is_not_measured_again_unless_the_run_is_another(exper
             ["--only", "adaboost-mm", "--seed", "1"],
             "budgets.digits asks for boostresnet, not for 'adaboost-mm'; choose one of these, or add it",
         ),
+        (["--budget", "0.02"], "--budget goes with --only METHOD and --seed N"),
+        (
+            ["--only", "boostresnet", "--seed", "1", "--budget", "0.5"],
+            "params.yaml: budgets.digits asks for boostresnet at 0.02, not at 0.5; choose one, or add it",
+        ),
         (["--only", "boostresnet", "--seed", "7"], "7 is not among seeds; add it, or choose one of 0, 1, 2"),
     ],
 )
@@ -228,6 +234,22 @@ def test_one_run_that_the_stage_would_not_publish_is_refused(arguments, message)
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     answer = CliRunner().invoke(app, ["budgets", "digits", *arguments])
     assert isinstance(answer.exception, ConfigError) and message in str(answer.exception)
+
+
+def test_one_budget_alone_can_be_asked_for(monkeypatch):
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["budgets"]["digits"] = {"boostresnet": [0.5, 2], "e2e": [2, 3], "analysed": [2]}
+    Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    asked = []
+    monkeypatch.setattr("replication.__main__._prepared", lambda *arguments: (None, None))
+    monkeypatch.setattr("replication.budgets.measure_one", lambda *arguments, **options: asked.append(arguments) or [])
+    command = ["budgets", "digits", "--only", "boostresnet", "--seed", "1"]
+    for further in ([], ["--budget", "2.0"]):
+        answer = CliRunner().invoke(app, [*command, *further])
+        assert answer.exit_code == 0, answer.output
+    (_, everything, _, *names), (_, one, _, *same) = asked
+    assert names == same == ["boostresnet", 1] and {each.budget for each in everything} == {0.5, 2, 3}
+    assert {(each.budget, each.method, each.analysed) for each in one} == {(2, "boostresnet", True), (2, "e2e", True)}
 
 
 def test_nothing_is_removed_before_everything_is_there(experiment, digits, monkeypatch):

@@ -8,7 +8,13 @@ from pathlib import Path
 import attrs
 
 from replication.report.ablations import difference_text
-from replication.report.comparisons import equal_operations_points, joined, operations, paired_accuracies
+from replication.report.comparisons import (
+    equal_operations_points,
+    equal_updates_points,
+    joined,
+    operations,
+    paired_accuracies,
+)
 from replication.report.costs import Cost
 from replication.report.formats import Estimate, counts, latex_note, latex_stacked, percent, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
@@ -114,6 +120,20 @@ def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test") -> l
     """
     points = equal_operations_points(budgeted.compared, cost)
     return [ours - theirs for ours, theirs in paired_accuracies(budgeted.compared, points, split)]
+
+
+def differences_at_equal_updates(budgeted: Budgeted, budgets: Sequence[Budgeted], split: str = "test") -> list[float]:
+    """Accuracy of BoostResNet less that of end to end after exactly as many updates, on the images of `split` behind
+    the curves, paired by seed; end to end under the first of `budgets` that has it, its own and the experiment's first.
+    """
+    for one in sorted(budgets, key=lambda other: (other is not budgeted, not other.own)):
+        runs = {"boostresnet": budgeted.runs, "e2e": one.results.of("e2e")}
+        results = DatasetResults(budgeted.results.dataset, runs)
+        taken = {run.seed: run.metrics.gradient_updates for run in budgeted.runs}
+        points = [(run, at) for run, at in equal_updates_points(results) if at.gradient_updates == taken[run.seed]]
+        if found := paired_accuracies(results, points, split):
+            return [ours - theirs for ours, theirs in found]
+    return []
 
 
 def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:

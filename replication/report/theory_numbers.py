@@ -7,9 +7,15 @@ from itertools import pairwise
 from statistics import fmean
 
 from replication.report.ablations import difference_text
-from replication.report.budgets import Budgeted, differences, updates_worth, with_boostresnet
+from replication.report.budgets import (
+    Budgeted,
+    differences,
+    differences_at_equal_updates,
+    updates_worth,
+    with_boostresnet,
+)
 from replication.report.claims import student_interval
-from replication.report.comparisons import differences_at_end, end_differences, equal_updates_points, paired_accuracies
+from replication.report.comparisons import differences_at_end, end_differences
 from replication.report.costs import Cost
 from replication.report.formats import Estimate, counts, fixed, points_text, quantity, significant
 from replication.report.labels import STOCK_LIBRARY
@@ -94,12 +100,13 @@ def _falls(runs: Sequence[Run], *, positive: bool) -> str:
 def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, str]:
     """`budgets/first/…` and `budgets/last/…`: the shortest blocks and the longest; `budgets/compared/…`: the longest
     whose number of operations end to end was evaluated at, if those are longer than the experiment's own;
-    `budgets/alone/…`: end to end where it is alone under its budget.
+    `budgets/equal/…`: likewise, whose number of updates; `budgets/alone/…`: end to end where it is alone under its
+    budget.
     """
     values: dict[str, str] = {}
     others = [budgeted.results for budgeted in budgets if not budgeted.own]
     alone = [budgeted.results for budgeted in budgets if not budgeted.runs]
-    budgets = with_boostresnet(budgets)
+    everything, budgets = budgets, with_boostresnet(budgets)
     for name, budgeted in zip(("first", "last"), (*budgets[:1], *budgets[-1:]), strict=False):
         runs = budgeted.runs
         theory = {name: text for name, text in theory_numbers(runs).items() if name in _THEORY_OF_BUDGETS}
@@ -117,6 +124,7 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
     values |= _end_to_end_alone(alone, budgets[-1].results)
     compared = [budgeted for budgeted in budgets if differences(budgeted, cost)]
     own = [budgeted.budget for budgeted in budgets if budgeted.own]
+    values |= _at_equal_updates([budgeted for budgeted in budgets if own and budgeted.budget > own[0]], everything)
     if own and compared and compared[-1].budget > own[0]:
         longest = compared[-1]
         values["budgets/compared/budget"] = f"{longest.budget:g}"
@@ -146,13 +154,24 @@ def _other_methods(results: DatasetResults) -> dict[str, str]:
                 f"{row.key}/seeds": quantity(len(row.seeds), "seed"),
                 f"{row.key}/gradient_updates": counts(row.gradient_updates, ""),
             }
-    at_equal_updates = equal_updates_points(results)
     for split in ("test", "validation"):
         refined = differences_at_end(results, "boostresnet-refined", "e2e", f"{split}_accuracy", equal_updates=True)
-        early = [ours - theirs for ours, theirs in paired_accuracies(results, at_equal_updates, split)]
         texts |= {f"gap/refined/{split}": difference_text(refined, _POINTS)} if refined else {}
-        texts |= {f"gap/equal_updates/{split}": difference_text(early, _POINTS)} if early else {}
     return texts
+
+
+def _at_equal_updates(longer: Sequence[Budgeted], everything: Sequence[Budgeted]) -> dict[str, str]:
+    """The longest blocks for which end to end was evaluated after as many updates."""
+    for budgeted in reversed(longer):
+        gaps = {split: differences_at_equal_updates(budgeted, everything, split) for split in ("test", "validation")}
+        if gaps["test"]:
+            texts = {
+                "budget": f"{budgeted.budget:g}",
+                "gradient_updates": counts([run.metrics.gradient_updates for run in budgeted.runs], ""),
+            }
+            texts |= {split: difference_text(found, _POINTS) for split, found in gaps.items() if found}
+            return {f"budgets/equal/{name}": text for name, text in texts.items()}
+    return {}
 
 
 def _end_to_end_alone(others: Sequence[DatasetResults], longest: DatasetResults) -> dict[str, str]:

@@ -17,6 +17,7 @@ from replication.report.ablations import difference_text
 from replication.report.budgets import (
     Budgeted,
     differences,
+    differences_at_equal_updates,
     latex_budgets,
     load_budgeted,
     markdown_budgets,
@@ -28,6 +29,7 @@ from replication.report.claims import write_claims
 from replication.report.costs import load_cost
 from replication.report.figures.budgets import budgets_figure
 from replication.report.formats import Estimate, percent, significant
+from replication.report.records import HistoryPoint
 from replication.report.render import latex_results
 from replication.report.results import Run, load_results
 from replication.report.tables import results_table
@@ -167,9 +169,36 @@ def test_other_methods_under_another_budget(planted: Path) -> None:
         )
         early = [getattr(point, f"{split}_accuracy") for run in found.of("e2e") for point in run.history
                  if point.gradient_updates == 2800]  # fmt: skip
-        for name, ours, theirs in (("refined", refined, whole), ("equal_updates", boosted, early)):
+        for name, ours, theirs in (("last/gap/refined", refined, whole), ("equal", boosted, early)):
             gaps = [one - other for one, other in zip(ours, theirs, strict=True)]
-            assert numbers[f"budgets/last/gap/{name}/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
+            assert numbers[f"budgets/{name}/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
+
+
+def _at(run: Run, gradient_updates: int) -> HistoryPoint:
+    return next(point for point in reversed(run.history) if point.gradient_updates == gradient_updates)
+
+
+def test_after_equally_many_updates_whatever_the_budget_of_end_to_end(planted: Path) -> None:
+    """BoostResNet at twice the length took 2,800 updates, as the experiment's own end to end did; at thrice, 4,200,
+    which only end to end of 5,600 has passed, with a point every 200.
+    """
+    longer = planted / "digits/budgets/0.06"
+    for seed in range(3):
+        plant_run(longer, "digits", "boostresnet", seed, per_block=600, budget=0.06, kind="0.06")
+    assert budget_numbers(load(planted), None)["budgets/equal/budget"] == "0.04", "none has 4,200 updates end to end"
+    plant_other_methods(planted)
+    budgets = load(planted)
+    numbers = {name: text for name, text in budget_numbers(budgets, None).items() if "/equal/" in name}
+    assert (numbers["budgets/equal/budget"], numbers["budgets/equal/gradient_updates"]) == ("0.06", "4,200")
+    for split in ("test", "validation"):
+        ours, theirs = (
+            [getattr(_at(run, 4200), f"{split}_accuracy") for run in runs]
+            for runs in (budgets[3].runs, budgets[2].results.of("e2e"))
+        )
+        gaps = [one - other for one, other in zip(ours, theirs, strict=True)]
+        assert differences_at_equal_updates(budgets[3], budgets, split) == gaps and len(gaps) == 3
+        assert numbers[f"budgets/equal/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
+    assert not [name for name in budget_numbers(budgets[:2], None) if "/equal/" in name], "no longer than its own"
 
 
 def test_from_when_on_the_bound_says_more_than_the_training_error(planted: Path) -> None:
