@@ -49,6 +49,23 @@ def is_published_from(published: Path, run: Path) -> bool:
     return first.is_file() and second.is_file() and first.read_bytes() == second.read_bytes()
 
 
+def is_analysed(published: Path) -> bool:
+    """Whether a published folder has an analysis, and that of the network which the training beside it left: under
+    the same seed, another processor trains another.
+
+    Raises:
+        ResultsError: analysis.json or run.json is no JSON.
+    """
+    paths = published / "analysis.json", published / "run.json"
+    if not all(path.is_file() for path in paths):
+        return False
+    analysis, run = map(read_json, paths)
+    try:
+        return bool(analysis["model_sha256"] == run["sha256"][WEIGHTS])
+    except (KeyError, TypeError):
+        return False
+
+
 def copy_model(run: Path, target: Path) -> None:
     """Copy weights and run.json into an existing folder; this run.json has the checksum of the weights alone.
 

@@ -31,6 +31,7 @@ from replication.models.folding import fold_batch_norms
 from replication.models.resnet import ResNet
 from replication.ranks import rank_correlation
 from replication.rounding import ROUNDING
+from replication.run_directory import WEIGHTS
 from replication.training.device import choose_device
 from replication.training.runs import load_model, read_description, run_folder
 
@@ -150,6 +151,7 @@ def _identity(description: dict[str, Any]) -> dict[str, Any]:
         "schema": SCHEMA,
         **{key: description[key] for key in keys},
         "official_data": description["data"]["official"],
+        "model_sha256": description["sha256"][WEIGHTS],
     }
 
 

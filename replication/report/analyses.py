@@ -12,6 +12,7 @@ import numpy as np
 from replication.errors import ResultsError
 from replication.report.fields import Fields, read_object, read_rows
 from replication.report.results import DatasetResults, Run
+from replication.run_directory import is_analysed
 
 SCHEMA = 1
 ANALYSIS = "analysis.json"
@@ -101,6 +102,8 @@ def load_analysis(run: Run) -> Analysis | None:
         summary = read_object(run.path / ANALYSIS)
         for name, expected in wanted.items():
             summary.expect(name, expected)
+        if not is_analysed(run.path):
+            raise ResultsError(f"{run.path / ANALYSIS} is of another training than run.json beside it")
     except ResultsError as error:
         raise ResultsError(f"{error}; {_mend(run)}") from None
     return Analysis(run, summary)

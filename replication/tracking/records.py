@@ -25,7 +25,7 @@ import psutil
 
 from replication.errors import ReplicationError, ResultsError
 from replication.files import read_csv, read_json, sha256
-from replication.run_directory import PUBLISHED, check_digests
+from replication.run_directory import PUBLISHED, check_digests, is_analysed
 
 # Per file of a run directory: the column that MLflow takes for the step, and the prefix of the metrics' names.
 KINDS = {"history": ("gradient_updates", ""), "rounds": ("block", "block/"), "timing": ("gradient_updates", "time/")}
@@ -67,14 +67,17 @@ def all_points(run_dir: Path, run: Mapping[str, Any]) -> Iterator[Point]:
 
 
 def results_files(results_dir: Path | None) -> dict[str, list[Path]]:
-    """What is published of a run, under the name of its metrics: the file that holds them, then those beside it."""
+    """What is published of a run, under the name of its metrics: the file that holds them, then those beside it;
+    without an analysis of an earlier training.
+    """
     if results_dir is None:
         return {}
-    found = {
-        "final": [results_dir / "metrics.json"],
-        "analysis": [results_dir / "analysis.json", *sorted((results_dir / "analysis").glob("*.csv"))],
-    }
-    return {name: files for name, files in found.items() if files[0].is_file()}
+    files = {}
+    if (results_dir / "metrics.json").is_file():
+        files["final"] = [results_dir / "metrics.json"]
+    if is_analysed(results_dir):
+        files["analysis"] = [results_dir / "analysis.json", *sorted((results_dir / "analysis").glob("*.csv"))]
+    return files
 
 
 def results_points(name: str, values: Mapping[str, Any]) -> list[Point]:

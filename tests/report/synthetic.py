@@ -144,6 +144,7 @@ def plant_run(
         "versions": {"python": "3.11.9", "torch": "2.11.0", "numpy": "2.2.0"},
         "hardware": {"device": "cpu", "gpu": None, "cpu": "Example_CPU @ 2.0 GHz & <made up>", "threads": 2},
         "started": "2026-01-01T00:00:00+00:00", "wall_seconds": timing[-1]["seconds"] + 1.0, "model": {},
+        "sha256": {"model.safetensors": f"{method} {seed} {budget}"},
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")

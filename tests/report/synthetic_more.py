@@ -33,7 +33,7 @@ BOOSTED = ("boostresnet", "boostresnet-binary")
 
 def plant_full_analysis(folder: Path, blocks: int = 6, draws: int = 5) -> None:
     """Write analysis.json and analysis/ beside a planted run."""
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics, run = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("metrics.json", "run.json"))
     method, noise = metrics["method"], random.Random(str(folder.relative_to(folder.parents[2])))
     names = ["stem", *(f"stage{(n - 1) // 2 + 1}.block{(n - 1) % 2 + 1}" for n in range(1, blocks + 1))]
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
@@ -47,6 +47,7 @@ def plant_full_analysis(folder: Path, blocks: int = 6, draws: int = 5) -> None:
                                           "cumulative": share})  # fmt: skip
     summary: dict[str, Any] = {
         "schema": 1, "official_data": metrics["official_data"], "theory": None,
+        "model_sha256": run["sha256"]["model.safetensors"],
         **{key: metrics[key] for key in ("dataset", "method", "seed", "reading", "budget", "blocks")},
         "margins": {
             split: {"mean": 0.8, "tenth_percentile": 0.3, "median": 0.9, "nonpositive": 0.04}

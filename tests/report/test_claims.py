@@ -46,8 +46,10 @@ def set_column(folder: Path, column: str, values) -> None:
 
 def plant_analysis(folder: Path, **fields: object) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
+    digests = json.loads((folder / "run.json").read_text())["sha256"]
     keys = ("dataset", "method", "seed", "reading", "budget", "blocks", "official_data")
-    (folder / "analysis.json").write_text(json.dumps({"schema": 1, **{key: metrics[key] for key in keys}} | fields))
+    summary = {"schema": 1, "model_sha256": digests["model.safetensors"], **{key: metrics[key] for key in keys}}
+    (folder / "analysis.json").write_text(json.dumps(summary | fields))
 
 
 def test_the_criteria_cover_every_claim_and_every_reported_number():

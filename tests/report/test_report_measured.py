@@ -212,6 +212,14 @@ def test_the_article_asks_for_the_numbers_there_are() -> None:
         (lambda folder: (folder / "analysis/paths.csv").write_text("length\n1\n"), "field 'share' is missing"),
         (lambda folder: edit_json(folder / "analysis.json", lambda v: v.update(seed=9)), "seed must be 0, got 9"),
         (lambda folder: edit_json(folder / "analysis.json", lambda v: v.update(budget=1.0)), "budget must be 0.02, "),
+        (
+            lambda folder: edit_json(folder / "run.json", lambda v: v.update(sha256={"model.safetensors": "new"})),
+            "e2e/seed0/analysis.json is of another training than run.json beside it",
+        ),
+        (
+            lambda folder: edit_json(folder / "analysis.json", lambda v: v.pop("model_sha256")),
+            "e2e/seed0/analysis.json is of another training than run.json beside it",
+        ),
     ],
 )
 def test_a_damaged_analysis_gives_one_line(

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from replication import tracking
 from replication.config import ModelParams
 from replication.errors import TrainingError
-from replication.files import write_csv, write_json
+from replication.files import read_json, write_csv, write_json
 from replication.models.build import build_network
 from replication.models.ensemble import Ensemble, build_weak_learner
 from replication.run_directory import PUBLISHED
@@ -137,7 +137,10 @@ def test_analyses_follow_once(store: Store, tmp_path: Path) -> None:
     run_id = tracking.log_run(run_dir, write_metrics(results, run=run_dir))
     folder = results / "digits/boostresnet/seed0"
     analysis = {"method": "boostresnet", "theory": None, "lesions": {"error": 0.25, "module": "stem", "by": [1.0]}}
-    write_json(folder / "analysis.json", analysis)
+    write_json(folder / "analysis.json", analysis | {"model_sha256": "of an earlier training"})
+    assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 0, 1, 0)
+    digest = read_json(run_dir / "run.json")["sha256"]["model.safetensors"]
+    write_json(folder / "analysis.json", analysis | {"model_sha256": digest})
     write_csv(folder / "analysis/lesions.csv", ("module", "error"), [{"module": "stem", "error": 0.25}])
     assert tracking.log_runs(runs, results) == tracking.ImportCounts(0, 1, 0, 0)
     logged = store.client.get_run(run_id).data.metrics
