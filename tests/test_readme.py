@@ -175,6 +175,7 @@ def cost_in_prose() -> dict[str, list[float]]:
         r"takes (\S+) times as long at T = 49": [ratios["update_time_T49_vs_T9_cached"]],
         r"repetition of an update are (\S+) % of their median": [100 * median(spreads)],
         r"this measurement has (\S+), and": [cached],
+        r"9\.7 times instead of (\S+):": [cached],
         r"MNIST's, too \((\S+) times, T = 10; memory only (\S+) times\)": mnist,
         r"update on stored outputs takes (\S+) times less time than one end to end \((\S+) times less than in": [
             mnist[0],

@@ -78,6 +78,7 @@ class Cost:
 
     Attributes:
         end_to_end: mean and range of the medians beside each block; `plain_end_to_end` likewise.
+        precision: of forward passes in updates, float32 or bfloat16.
         peak_shares: by "cached", "augmented" and "end_to_end".
     """
 
@@ -86,6 +87,7 @@ class Cost:
     reading: str
     auxiliary: str
     batch_size: int
+    precision: str
     repetitions: int
     device: str
     hardware: dict[str, str]
@@ -106,11 +108,11 @@ class Cost:
 
     @property
     def machine(self) -> str:
-        """The processor that did the work."""
-        if self.hardware.get("gpu"):
-            return self.hardware["gpu"]
-        cpu, threads = self.hardware.get("cpu", "unknown processor"), self.hardware.get("threads")
-        return f"{cpu}, {quantity(threads, 'thread')}" if threads else cpu
+        """The processor that did the work, and in which precision."""
+        parts = [self.hardware.get("gpu") or self.hardware.get("cpu", "unknown processor")]
+        if not self.hardware.get("gpu") and (threads := self.hardware.get("threads")):
+            parts.append(quantity(threads, "thread"))
+        return ", ".join([*parts, self.precision])
 
 
 def load_cost(dataset: str, results_root: Path = Path("results")) -> Cost | None:
@@ -226,6 +228,7 @@ def _cost(fields: Fields) -> Cost:
         reading=fields.text("reading"),
         auxiliary=fields.text("auxiliary"),
         batch_size=fields.integer("batch_size"),
+        precision="bfloat16" if fields.section("runtime").text("precision") == "bfloat16" else "float32",  # auto
         repetitions=fields.integer("repetitions"),
         device=hardware.get("device", "cpu"),
         hardware=hardware,

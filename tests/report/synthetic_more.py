@@ -151,6 +151,7 @@ def plant_cost(root: Path, dataset: str = "digits", rounds: int = 7) -> Path:
     cost = {
         "schema": 2, "dataset": dataset, "official_data": True, "reading": "released",
         "auxiliary": "transition-blocks", "batch_size": 100, "repetitions": 7,
+        "runtime": {"precision": "auto"},
         "hardware": {"device": "cpu", "gpu": None, "cpu": "Example_CPU @ 2.0 GHz", "threads": 2},
         "versions": {"torch": "2.11.0"}, "machine": {"matrix_gflops": 120.5, "copy_gb_per_s": 9.1},
         "end_to_end": {

@@ -24,7 +24,7 @@ from replication.report.figures.ensemble import swaps_figure
 from replication.report.figures.rounds import covariance_figure
 from replication.report.measured import analysis_numbers, cost_numbers, depth_numbers, rounds_numbers, spread
 from replication.report.readme import is_current, markers, update_page
-from replication.report.render import latex_targets
+from replication.report.render import latex_targets, markdown_targets
 from replication.report.results import load_results
 from replication.report.verdict_pages import Sheet, markdown_claims, markdown_overview
 from replication.report.verdicts import (
@@ -292,6 +292,17 @@ def test_numbers_of_cost(tmp_path: Path) -> None:
     assert {name: numbers[name] for name in expected} == expected
     nothing_stored = [attrs.evolve(block, stored_features=None) for block in cost.blocks]
     assert "cost/stored_memory" not in cost_numbers(attrs.evolve(cost, blocks=tuple(nothing_stored)))
+
+
+def test_a_cost_says_in_which_precision_it_was_measured(tmp_path: Path) -> None:
+    path = plant_cost(tmp_path)
+    for asked, used in (("auto", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")):
+        edit_json(path, lambda value, asked=asked: value["runtime"].update(precision=asked))
+        cost = load_cost("digits", tmp_path)
+        assert cost is not None and cost.machine == f"Example_CPU @ 2.0 GHz, 2 threads, {used}"
+        assert f"2 threads, {used}. The targets were set for" in markdown_targets(cost)
+    gpu = attrs.evolve(cost, hardware=cost.hardware | {"gpu": "Example GPU"})
+    assert gpu.machine == "Example GPU, bfloat16"
 
 
 def test_a_cost_of_an_older_schema_is_to_be_measured_again(tmp_path: Path) -> None:
