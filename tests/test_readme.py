@@ -143,7 +143,7 @@ def test_readme_examples_run() -> None:
     assert done.returncode == 0 and done.stdout.startswith("predicted: "), done.stderr
 
 
-WITH_NUMBERS = ("README.md", "docs/SPEED.md")
+WITH_NUMBERS = ("README.md", "docs/ANSWERS.md", "docs/SPEED.md")
 
 
 def cost_in_prose() -> dict[str, list[float]]:
@@ -168,7 +168,13 @@ def cost_in_prose() -> dict[str, list[float]]:
         r"scale and no limit\): (\S+) times (\d+)/(\d+) is the (\S+) that is": [fewer, *shares, cached],
         r"whose classifiers are linear, the same ratio is (\S+) with 26": [ratios["paper_text_cached_vs_e2e"]],
         r"whose classifiers are linear, the same measurement gives (\S+) with 26": [ratios["paper_text_cached_vs_e2e"]],
-        r"In short.*nearly \((\S+) times less": [ratios["paper_text_cached_vs_e2e"]],
+        r"network of the paper's text nearly \((\S+) times less": [ratios["paper_text_cached_vs_e2e"]],
+        r"With linear classifiers nearly: (\S+) times less time, T = 26": [ratios["paper_text_cached_vs_e2e"]],
+        r"With the released code's (\S+) times, T = 25, and (\S+) with augmented": [
+            cached,
+            ratios["boostresnet_augmented_vs_e2e"],
+        ],
+        r"\| An update (\S+) times less\. A whole process": [ratios["peak_memory_e2e_vs_boostresnet"]],
         r"contain blocks, (\S+) times less": [cached],
         r"as in the runs here, (\S+) times\.": [ratios["boostresnet_augmented_vs_e2e"]],
         r"not timed, is (\S+) MiB against (\S+):": [each / 2**20 for each in memory],
@@ -249,6 +255,24 @@ def runs_in_prose() -> dict[str, list[float]]:
     exact = [run.metrics.exact_test_accuracy for run in refined_longer]
     lower = {variant: [-100 * value for value in one] for variant, one in ablated("cifar10").items()}
     return {
+        r"No: on CIFAR-10 it is (\S+) points behind\.": [fmean(cifar10)],
+        r"short blocks it is (\S+) points behind on CIFAR-10\. With 640 updates a block it is (\S+) points": [
+            fmean(at_operations),
+            -fmean(gaps["validation"]),
+        ],
+        r"as the paper words them, it is (\S+) points lower on CIFAR-10\. \|": [fmean(lower["auxiliary-linear"])],
+        r"On CIFAR-10 by (\S+) points, to (\S+) %; end to end has (\S+) % after": [
+            refined - ends["cifar10"]["boostresnet"],
+            refined,
+            ends["cifar10"]["e2e"],
+        ],
+        r"on CIFAR-10 AdaBoost\.MM by (\S+) points, gradient boosting by (\S+)\. \|": [
+            over["adaboost-mm"][0],
+            over["gradient-boosting"][0],
+        ],
+        r"mean cosines of (\S+) on digits, (\S+) on MNIST, (\S+) on CIFAR-10\.": [
+            fmean(each) for each in (*others, cosines)
+        ],
         r"linear classifiers, test accuracy is (\S+) points lower \(seeds (\S+) to (\S+)\)": mean_and_range(
             lower["paper-text"]
         ),
