@@ -88,21 +88,20 @@ def describe_versions() -> dict[str, str]:
     return versions
 
 
-def describe_git() -> dict[str, Any]:
-    """Commit of the working tree and whether it has changes; nulls outside a git checkout."""
+def describe_git(package: Path = Path(__file__).parents[1]) -> dict[str, Any]:
+    """Commit of the working tree and whether the package differs from it, new files included; nulls outside a git
+    checkout. What else differs is no code, or recorded as it was (the parameters).
+    """
 
     def ask(*arguments: str) -> str | None:
         try:
             command = ["git", "--no-optional-locks", *arguments]  # looks, and leaves no lock behind if it is killed
-            answer = subprocess.run(
-                command, capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent, check=True
-            )
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=10, cwd=package, check=True)
         except (OSError, subprocess.SubprocessError):
             return None
         return answer.stdout.strip()
 
-    commit = ask("rev-parse", "HEAD")
-    changes = ask("status", "--porcelain", "--untracked-files=no", "--", "*.py", "*params.yaml", "*dvc.yaml")
+    commit, changes = ask("rev-parse", "HEAD"), ask("status", "--porcelain", "--untracked-files=all", "--", ".")
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 

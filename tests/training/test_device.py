@@ -1,0 +1,60 @@
+"""What a run says of the code that made it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from replication.training.device import describe_git
+
+_SETTINGS = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false")
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package in a git checkout, committed."""
+    folder = tmp_path / "package"
+    for name in (
+        "training/update.py",
+        "models/resnet.py",
+        "report/criteria.yaml",
+        "../params.yaml",
+        "../tests/test.py",
+    ):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("1\n")
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
+    for command in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "a state")):
+        subprocess.run(["git", *_SETTINGS, *command], cwd=tmp_path, check=True, capture_output=True)
+    return folder
+
+
+def test_a_run_names_the_commit(package: Path) -> None:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=package, check=True, capture_output=True, text=True)
+    assert describe_git(package) == {"commit": head.stdout.strip(), "dirty": False}
+
+
+@pytest.mark.parametrize("name", ["training/update.py", "models/resnet.py", "report/criteria.yaml", "models/new.py"])
+def test_changed_and_new_code_is_told_wherever_it_lies(package: Path, name: str) -> None:
+    (package / name).write_text("2\n")
+    assert describe_git(package)["dirty"] is True
+
+
+@pytest.mark.parametrize("name", ["../params.yaml", "../tests/test.py", "models/__pycache__/resnet.pyc"])
+def test_what_is_no_code_of_a_run_is_not_told(package: Path, name: str) -> None:
+    """Parameters are in run.json as they were."""
+    (package / name).parent.mkdir(exist_ok=True)
+    (package / name).write_text("2\n")
+    assert describe_git(package)["dirty"] is False
+
+
+def test_deleted_code_is_a_change(package: Path) -> None:
+    (package / "models/resnet.py").unlink()
+    assert describe_git(package)["dirty"] is True
+
+
+def test_outside_a_checkout_nothing_is_known(tmp_path: Path) -> None:
+    assert describe_git(tmp_path) == {"commit": None, "dirty": None}
