@@ -41,8 +41,10 @@ class HypothesisFactory:
 
     `transition-blocks` (the released code): the first block of each later stage, which is the network's own and will
     have its own round when its turn comes, is trained along, and the network's head serves every round; all are
-    carried over from round to round. `linear` (the paper's text): the head alone; a stage before the last one gets a
-    linear classifier of its own, carried over within the stage, initialised from `seed`.
+    carried over from round to round. `linear`: the head alone; a stage before the last one gets a linear classifier of
+    its own, carried over within the stage, initialised from `seed`, on the means of the channels, as the released
+    code's head is. `linear-flattened`: likewise, but on whole feature maps, as the paper's text has it, linear in g;
+    in the last stage it is the network's head all the same, whatever that averages.
 
     Args:
         image_shape: (channels, height, width) of one image.
@@ -75,11 +77,11 @@ class HypothesisFactory:
 
     def _stage_head(self, stage: int) -> Head:
         """The classifier of the modules before the one of index `stage`, with which another stage starts. They all put
-        out one shape: feature maps, whose channels are averaged, or features.
+        out one shape: feature maps or features.
         """
         if stage not in self._heads:
             shape = layer_table(self._network, self._image_shape)[stage - 1].output_shape
-            pool, weight = len(shape) == 3, self._network.head.linear.weight
+            pool, weight = len(shape) == 3 and self._kind != "linear-flattened", self._network.head.linear.weight
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self._seed)
                 head = Head(shape[0] if pool else math.prod(shape), weight.shape[0], pool=pool)

@@ -204,8 +204,8 @@ def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
     if all(exact):
         texts = [f"{one.budget:g}: {percent(value, _NONE)}" for one, value in zip(budgets, exact, strict=True)]
         sentences.append(
-            f"{name}: only some of the test images are known to be the official ones; validation images are training "
-            f"images, which are. Test accuracy on those, by budget: {'; '.join(texts)}."
+            f"{name}: validation images come from the training images, which are the official ones; of the test images "
+            f"only some are known to be. Test accuracy on those, by budget: {'; '.join(texts)}."
         )
     return sentences
 

@@ -20,8 +20,10 @@ from replication.report.results import load_other_budgets, load_results
 
 CRITERIA = Path(__file__).with_name("criteria.yaml")
 SCHEMA = 1
-HOLDS, FAILS, INCONCLUSIVE, NOT_RUN = "holds", "fails", "inconclusive", "not run"
-VERDICTS = (HOLDS, FAILS, INCONCLUSIVE, NOT_RUN)
+HOLDS, FAILS, INCONCLUSIVE = "holds", "fails", "inconclusive"
+NOT_JUDGED, NOT_RUN = "not judged", "not run"  # there are runs, but too short ones; there are none
+VERDICTS = (HOLDS, FAILS, INCONCLUSIVE, NOT_JUDGED, NOT_RUN)
+UNJUDGED = (NOT_JUDGED, NOT_RUN)
 _CONFIDENCE = 0.95
 _COUNTEREXAMPLES = 2  # no verdict from one seed, neither way
 
@@ -156,7 +158,7 @@ def judge_budgets(
         found[budget] = [
             attrs.evolve(one, evidence=tuple(f"{folder}/{name}" for name in one.evidence))
             for one in (_judge(criterion, evidence) for criterion in load_criteria(criteria))
-            if one.verdict != NOT_RUN
+            if one.verdict not in UNJUDGED
         ]
     return {name: verdicts for name, verdicts in found.items() if verdicts}
 
@@ -269,7 +271,7 @@ def _judge(criterion: Criterion, evidence: Evidence) -> Verdict:
     found = functools.partial(found, statistic=statistic, interval=interval, interval_method=method)
     if values.budgets and min(values.budgets) < criterion.minimum_budget:
         reason = f"budget {min(values.budgets):g} of the full length, at least {criterion.minimum_budget:g} asked"
-        return found(verdict=NOT_RUN, reason=reason, lacks="budget")
+        return found(verdict=NOT_JUDGED, reason=reason, lacks="budget")
     if criterion.rule != "range" and len(values.by_seed) < criterion.minimum_seeds:
         reason = f"a value for {len(values.by_seed)} of at least {criterion.minimum_seeds} seeds"
         return found(verdict=INCONCLUSIVE, reason=reason)

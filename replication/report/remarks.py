@@ -53,7 +53,7 @@ def _of_method(run: Run) -> list[str]:
             "budget"
         ]
     if run.method == BINARY:
-        return ["Algorithms 1 and 2 on two of the classes alone, an easier problem than the other lines'"]
+        return ["two of the classes alone, by Algorithms 1 and 2: an easier problem than the other lines'"]
     return []
 
 

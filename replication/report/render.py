@@ -99,15 +99,14 @@ def notes(tables: Sequence[ResultsTable], shown: Sequence[str] = HEADINGS) -> li
         sentences.append("Parameters: of the stock library's row, thresholds and leaf values.")
     if any(row.key == E2E_AT_EQUAL_UPDATES for row in rows):
         sentences.append(
-            "At BoostResNet's updates: the last point of the curve that is not beyond them"
+            "At BoostResNet's updates: end to end's last evaluation at or before that number of updates"
             f"{_early(tables)}{_on_curve_images(tables)}."
         )
         if any(row.key == E2E_AT_EQUAL_OPERATIONS for row in rows):
             sentences.append(
-                "At BoostResNet's operations: likewise, on the straight line between two points, if there are two. "
-                "Operations are those of all updates, by the counts of the cost measurement; BoostResNet's include "
-                "what comes between them: the training images' way to logits at every check, and once more through "
-                "every finished block."
+                "At BoostResNet's operations: likewise, at the same number of floating-point operations, interpolated "
+                "linearly between two evaluations. Operations are counted by the cost measurement; BoostResNet's "
+                "include its forward passes over the training images, at every check and once for every finished block."
             )
     if "Time" in shown and any(row.seconds is not None for row in rows):
         sentences.append(
@@ -131,12 +130,16 @@ def _marked(tables: Sequence[ResultsTable], key: str) -> list[str]:
 
 
 def _remarks(table: ResultsTable) -> list[str]:
-    """The remarks on its lines, each with all lines that it holds for: 'MNIST, BoostResNet; End to end: budget 1.'."""
+    """The remarks on its lines, each with the lines that it holds for: 'MNIST, BoostResNet; End to end: budget 1.'."""
     lines: dict[str, list[str]] = {}
-    for row in table.rows:
-        if row.remark and row.key not in _MARK:
+    own = [row for row in table.rows if row.seeds and row.key not in _MARK]
+    for row in own:
+        if row.remark:
             lines.setdefault(row.remark, []).append(row.label)
-    return [f"{table.name}, {'; '.join(labels)}: {remark}." for remark, labels in lines.items()]
+    whole = len(own) if len(own) > 1 else 0
+    names = {remark: "all lines without a mark" if len(labels) == whole else "; ".join(labels)
+             for remark, labels in lines.items()}  # fmt: skip
+    return [f"{table.name}, {which}: {remark}." for remark, which in names.items()]
 
 
 def _early(tables: Sequence[ResultsTable]) -> str:

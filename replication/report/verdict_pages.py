@@ -8,7 +8,6 @@ from pathlib import Path
 import attrs
 
 from replication.config import DATASETS
-from replication.report.claims import NOT_RUN
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
 from replication.report.verdicts import (
     Judged,
@@ -52,25 +51,25 @@ def load_sheets(results_root: Path = Path("results")) -> list[Sheet]:
 
 
 def markdown_overview(sheets: Sequence[Sheet]) -> str:
-    """One Markdown table: a line per claim that was judged on any dataset, a column per dataset and budget with
-    verdicts, each linked to claims.json, which names the runs; sentences for the rest. To stand in the root of the
-    checkout.
+    """One Markdown table: a line per claim about any dataset with runs, a column per dataset and budget, linked to
+    claims.json, which names the runs. To stand in the root of the checkout.
     """
     shown = [sheet for sheet in sheets if sheet.verdicts]
     ids = dict.fromkeys(one.id for sheet in shown for one in sheet.verdicts)
     heads = [
-        DATASET_LABELS[sheet.dataset] + (f" ({UNOFFICIAL})" if is_unofficial(sheet.verdicts) else "") for sheet in shown
+        f"[{DATASET_LABELS[sheet.dataset]}](results/{sheet.dataset}/claims.json)"
+        + (f" ({UNOFFICIAL})" if is_unofficial(sheet.verdicts) else "")
+        for sheet in shown
     ]
     lines = ["| Claim | Source | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(heads)]
     lines.append(_row(["*Budget*", "", *(budgets_text(sheet.verdicts) for sheet in shown)]))
     for identifier in ids:
         found = [next((one for one in sheet.verdicts if one.id == identifier), None) for sheet in shown]
         known = [one for one in found if one is not None]
-        if all(one.verdict == NOT_RUN for one in known):
-            continue  # they are in the sentences below
-        words = [_linked(sheet.dataset, one) if one else _NONE for sheet, one in zip(shown, found, strict=True)]
-        lines.append(_row([_named(known[0]), known[0].source, *words]))
-    return "\n".join([*lines, "", " ".join([*_counts(sheets), *[_DAGGER] * _any_added(sheets)])])
+        if any(one.applies for one in known):
+            lines.append(_row([_named(known[0]), known[0].source, *(one.words if one else _NONE for one in found)]))
+    counts = [f"{sheet.name}: {counted(applying(sheet.verdicts))}." for sheet in shown]
+    return "\n".join([*lines, "", " ".join([*counts, *[_DAGGER] * _any_added(sheets)])])
 
 
 def markdown_claims(sheets: Sequence[Sheet], root: str = "") -> str:
@@ -101,7 +100,7 @@ def _any_added(sheets: Sequence[Sheet]) -> bool:
 
 
 def _counts(sheets: Sequence[Sheet]) -> list[str]:
-    """A sentence per sheet: 'digits: 8 hold, 1 not run. Not run for want of budget: 6a.'."""
+    """A sentence per sheet: 'digits: 8 hold, 1 not judged. Not judged, for want of budget: 6a.'."""
     return [
         f"{sheet.name}: {counted(applying(sheet.verdicts))}. {unjudged_text(sheet.verdicts)}".rstrip()
         if sheet.verdicts
@@ -112,11 +111,6 @@ def _counts(sheets: Sequence[Sheet]) -> list[str]:
 
 def _named(judged: Judged) -> str:
     return f"{judged.id}{'†' if judged.added else ''}: {judged.claim}"
-
-
-def _linked(dataset: str, judged: Judged) -> str:
-    """The verdict in words, leading to what it rests on; a dash for a claim about other data."""
-    return f"[{judged.words}](results/{dataset}/claims.json)" if judged.applies else _NONE
 
 
 def _row(texts: Sequence[str]) -> str:

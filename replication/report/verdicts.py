@@ -11,7 +11,7 @@ import attrs
 
 from replication.errors import ResultsError
 from replication.files import sha256
-from replication.report.claims import CRITERIA, NOT_RUN, SCHEMA, VERDICTS
+from replication.report.claims import CRITERIA, SCHEMA, UNJUDGED, VERDICTS
 from replication.report.fields import Fields, read_object
 from replication.report.formats import all_equal, latex_escape, quantity, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
@@ -44,7 +44,7 @@ class Judged:
 
     @property
     def words(self) -> str:
-        """The verdict with what qualifies it or is missing: 'holds (vacuous)', 'not run: budget'."""
+        """The verdict with what qualifies it or is missing: 'holds (vacuous)', 'not judged: budget'."""
         if not self.applies:
             return _NONE
         if self.qualification:
@@ -165,7 +165,7 @@ def applying(verdicts: Sequence[Judged]) -> list[Judged]:
 
 
 def counted(verdicts: Sequence[Judged]) -> str:
-    """'8 hold, 2 fail, 1 inconclusive, 3 not run', without what there is none of."""
+    """'8 hold, 2 fail, 1 inconclusive, 3 not judged', without what there is none of."""
     found = Counter(judged.verdict for judged in verdicts)
     words = {"holds": ("holds", "hold"), "fails": ("fails", "fail")}
     return ", ".join(
@@ -180,9 +180,9 @@ def latex_claims(dataset: str, verdicts: Sequence[Judged], budget: str = "") -> 
         budget: of what runs, if not of the experiment's own.
     """
     label, chosen = DATASET_LABELS[dataset] + (f" at budget {budget}" if budget else ""), applying(verdicts)
-    judged = [one for one in chosen if one.verdict != NOT_RUN]
+    judged = [one for one in chosen if one.verdict not in UNJUDGED]
     if not judged:
-        return latex_escape(f"{label}: none of {len(chosen)} claims was run. {_unjudged(verdicts)}") + "\n\n"
+        return latex_escape(f"{label}: none of {len(chosen)} claims was judged. {_unjudged(verdicts)}") + "\n\n"
     columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}}}" for width in ("19mm", "60mm", "24mm", "29mm"))
     names = ("Id", "Claim and source", "Criterion", "Measured", "Verdict")
     heading = " & ".join(rf"\textbf{{{name}}}" for name in names)
@@ -204,15 +204,15 @@ def latex_claims(dataset: str, verdicts: Sequence[Judged], budget: str = "") -> 
 
 
 def unjudged_text(verdicts: Sequence[Judged]) -> str:
-    """The claims without a line, by the reason: 'Not run for want of budget: 6a, 6b; of analyses: …'."""
-    by_lack: dict[str, list[str]] = {}
+    """The claims without a line, by the reason: 'Not judged, for want of budget: 6a, 6b. Not run, for want of …'."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
     for judged in applying(verdicts):
-        if judged.verdict == NOT_RUN:
-            by_lack.setdefault(judged.lacks, []).append(judged.id)
-    reasons = "; ".join((f"of {lack}: " if lack else "") + ", ".join(ids) for lack, ids in by_lack.items())
-    if not reasons:
-        return ""
-    return f"Not run for want {reasons}." if all(by_lack) else f"Not run: {reasons}."
+        if judged.verdict in UNJUDGED:
+            by_reason.setdefault((judged.verdict, judged.lacks), []).append(judged.id)
+    return " ".join(
+        f"{verdict.capitalize()}{f', for want of {lacks}' if lacks else ''}: {', '.join(ids)}."
+        for (verdict, lacks), ids in by_reason.items()
+    )
 
 
 def _unjudged(verdicts: Sequence[Judged]) -> str:
@@ -241,7 +241,7 @@ def is_unofficial(verdicts: Sequence[Judged]) -> bool:
 
 def budgets_text(verdicts: Sequence[Judged]) -> str:
     """'0.005', or all the different ones."""
-    budgets = {one.budget for one in verdicts if one.verdict != NOT_RUN and one.budget is not None}
+    budgets = {one.budget for one in verdicts if one.verdict not in UNJUDGED and one.budget is not None}
     return ", ".join(f"{budget:g}" for budget in sorted(budgets)) or _NONE
 
 

@@ -159,6 +159,18 @@ def test_linear_auxiliary_classifiers_fit_their_stage_and_are_carried_over_withi
     assert torch.equal(heads[0].linear.weight, expected.linear.weight), "the seed alone fixes it"
 
 
+def test_flattened_linear_classifiers_see_whole_feature_maps_before_the_last_stage():
+    network = build_network(SMALL, (3, 8, 8), 10, 0)
+    factory = HypothesisFactory(network, "linear-flattened", 0, (3, 8, 8))
+    heads = [factory.hypothesis(index).auxiliary.head for index in range(7)]
+    assert [head.linear.in_features for head in heads] == [4 * 8 * 8] * 3 + [8 * 4 * 4] * 2 + [16] * 2
+    assert heads[0] is heads[2] and heads[3] is heads[4] and heads[5] is heads[6] is network.head
+    g = torch.randn(5, 3, 8, 8)
+    out = network.rounds[0](g)
+    weight, bias = heads[0].linear.weight, heads[0].linear.bias
+    torch.testing.assert_close(factory.hypothesis(0)(g), out.flatten(1) @ weight.T + bias)
+
+
 def without_a_convolution_at_the_end() -> ResNet:
     """Three stages on images of 2x4x4: (3, 4, 4), of 12 channels after a convolution, then 5 features, then 6."""
     shuffled = nn.Sequential(nn.Conv2d(2, 12, 3, padding=1, stride=2), nn.BatchNorm2d(12), nn.PixelShuffle(2))

@@ -198,12 +198,12 @@ def test_an_equivalence_holds_inside_fails_outside(plant, tmp_path):
     assert verdicts(tmp_path, "svhn")["5b"].verdict == "fails"
 
 
-def test_a_budget_below_the_minimum_is_not_run_and_unofficial_data_is_said(plant, tmp_path):
+def test_a_budget_below_the_minimum_is_not_judged_and_unofficial_data_is_said(plant, tmp_path):
     plant_pair(plant, "boostresnet", "e2e", [0.0, 0.0, 0.0], dataset="svhn", budget=0.1, official=False)
     found = verdicts(tmp_path, "svhn")["5b"]
-    assert (found.verdict, found.budget, found.data) == ("not run", 0.1, "unofficial")
+    assert (found.verdict, found.budget, found.data) == ("not judged", 0.1, "unofficial")
     assert "0.1 of the full length, at least 0.5 asked" in found.reason and found.lacks == "budget"
-    assert verdicts(tmp_path, "svhn")["svhn-boostresnet-test"].verdict == "not run"
+    assert verdicts(tmp_path, "svhn")["svhn-boostresnet-test"].verdict == "not judged"
 
 
 @pytest.mark.parametrize(("accuracies", "expected"), [
@@ -320,7 +320,7 @@ def test_depth_and_cost(plant, tmp_path):
     assert found["7a"].statistic == pytest.approx(-0.09)
     write_csv(path, columns, [rows[0] | {"budget": 0.001}, *rows[1:]])
     short = verdicts(tmp_path, "mnist")["7a"]
-    assert (short.verdict, short.lacks, short.budget) == ("not run", "budget", 0.001), "by the shortest of its runs"
+    assert (short.verdict, short.lacks, short.budget) == ("not judged", "budget", 0.001), "by the shortest of its runs"
     write_csv(path, columns, rows)
 
 

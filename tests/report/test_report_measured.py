@@ -60,14 +60,14 @@ def test_verdicts_are_read_and_counted(shared_tree: Path) -> None:
 
 
 def test_verdicts_in_words() -> None:
-    mixed = [_judged("1", "holds"), _judged("2", "holds"), _judged("3", "fails"), _judged("4", "not run")]
-    assert counted(mixed) == "2 hold, 1 fails, 1 not run"
+    mixed = [_judged("1", "holds"), _judged("2", "holds"), _judged("3", "fails"), _judged("4", "not judged")]
+    assert counted(mixed) == "2 hold, 1 fails, 1 not judged"
     assert mixed[0].measured == "2 of 3 seeds"
     student = _judged("5", "holds", statistic=0.0312, interval=(-0.01, 0.07), interval_method="Student")
     assert attrs.evolve(student, interval=(0.0312, 0.0312)).measured == "0.0312 (all seeds equal)"
     assert student.measured == "0.0312 [\N{MINUS SIGN}0.0100, 0.0700]"
     assert _judged("6", "not run", statistic=None).measured == "\N{EN DASH}"
-    assert _judged("6", "not run", lacks="budget").words == "not run: budget"
+    assert _judged("6", "not judged", lacks="budget").words == "not judged: budget"
     assert _judged("2a", "holds", qualification="vacuous").words == "holds (vacuous)"
     assert _judged("5a", "not run", applies=False).words == "\N{EN DASH}"
     assert _judged("8", "holds", statistic=0.9, interval=None, interval_method=None).measured == "0.900"
@@ -78,13 +78,14 @@ def test_verdicts_in_words() -> None:
     )
     assert r"3a-\allowbreak{}binary$^\dagger$ &" in late and "2 of 3 seeds; vacuous & " in late
     assert r"a-\allowbreak{}b & A claim about 1 \% \& more [P] & every seed above 0 & 2 of 3 seeds; 1 of 3" in latex
-    assert r"\verdict{inconclusive}" in latex and "Not run: 4. About other data: relation-x." in latex
+    assert r"\verdict{inconclusive}" in latex and "Not judged: 4. About other data: relation-x." in latex
     assert "A claim about 1" not in latex.partition(r"\end{longtable}")[2] and "\n4 & " not in latex
     assert "3 seeds, budget 0.5." in latex
-    missing = [_judged("1", "not run", statistic=None, lacks="runs"), _judged("6", "not run", lacks="budget")]
+    missing = [_judged("1", "not run", statistic=None, lacks="runs"), _judged("6", "not judged", lacks="budget")]
     silent = latex_claims("svhn", [*missing, elsewhere])
     assert silent == (
-        "SVHN: none of 2 claims was run. Not run for want of runs: 1; of budget: 6. About other data: relation-x.\n\n"
+        "SVHN: none of 2 claims was judged. Not run, for want of runs: 1. Not judged, for want of budget: 6. "
+        "About other data: relation-x.\n\n"
     )
 
 
@@ -123,26 +124,23 @@ def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_p
 
 def test_the_overview_has_a_line_per_claim_and_a_column_per_dataset(shared_tree: Path, tmp_path: Path) -> None:
     text = page_of("claims", tmp_path, shared_tree)
-    heads = "| Claim | Source | digits | digits | digits | CIFAR-10 (unofficial copy) |\n"
+    digits, cifar10 = ("[digits](results/digits/claims.json)", "[CIFAR-10](results/cifar10/claims.json)")
+    heads = f"| Claim | Source | {digits} | {digits} | {digits} | {cifar10} (unofficial copy) |\n"
     assert heads in text, "digits at three budgets; the others were not judged"
     assert text.count("1: Lemma 3.2 holds") == 1 and "5a: " not in text
     some = markdown_overview(
         [
-            Sheet("digits", (_judged("1", "holds"), _judged("4", "not run"), _judged("2a", "fails"))),
+            Sheet("digits", (_judged("1", "holds"), _judged("5a", "not run", applies=False), _judged("2a", "fails"))),
             Sheet("digits", (_judged("2a", "holds", budget=0.75),), "0.75"),
             Sheet(
-                "cifar10", (_judged("2a", "holds", qualification="vacuous"), _judged("1", "not run", lacks="budget"))
+                "cifar10", (_judged("2a", "holds", qualification="vacuous"), _judged("1", "not judged", lacks="budget"))
             ),
             Sheet("svhn", ()),
         ]
     )
     first, second = (line for line in some.splitlines() if ": A claim" in line)
-    assert "| [holds](results/digits/claims.json) | – | [not run: budget](results/cifar10/claims.json) |" in first
-    held = "[holds](results/digits/claims.json)"
-    assert (
-        f"| [fails](results/digits/claims.json) | {held} | [holds (vacuous)](results/cifar10/claims.json) |" in second
-    )
-    assert "| *Budget* |  | 0.5 | 0.75 | 0.5 |" in some and "SVHN: no claim judged yet." in some
+    assert "| holds | – | not judged: budget |" in first and "| fails | holds | holds (vacuous) |" in second
+    assert "| *Budget* |  | 0.5 | 0.75 | 0.5 |" in some and "SVHN" not in some
     assert "digits at budget 0.75: 1 holds." in some
 
 

@@ -110,7 +110,9 @@ def test_the_row_at_equal_operations(
         fmean([low.test_accuracy or 0] * (100 - updates % 100) + [high.test_accuracy or 0] * (updates % 100))
     )
     assert row.seconds == pytest.approx(updates * 0.02), "not those of the point before"
-    assert "At BoostResNet's operations: likewise, on the straight line between two points, if" in latex_results(table)
+    assert "At BoostResNet's operations: likewise, at the same number of floating-point operations" in latex_results(
+        table
+    )
     assert numbers(results, cost)["gap/equal_operations/words"].startswith("BoostResNet is ahead by ")
     edit_json(path, lambda value: value.update(reading="paper-text"))
     keys = {row.key for row in results_table(results, load_cost("digits", root)).rows}
@@ -192,7 +194,9 @@ def test_a_point_exactly_at_the_updates_counts(plant: Plant, tmp_path: Path) -> 
     plant("digits", "e2e", 0)
     assert _table(tmp_path).row(E2E_AT_EQUAL_UPDATES).gradient_updates == (1400,)
     assert compared_at(load_results("digits", tmp_path / "results")) == "after the same number of updates"
-    assert "that is not beyond them. Time" in latex_results(_table(tmp_path)), "nothing to add where they are the same"
+    assert "at or before that number of updates. Time" in latex_results(_table(tmp_path)), (
+        "nothing to add where they are the same"
+    )
     assert compared_at(load_results("svhn", tmp_path / "results")) == ""
 
 
