@@ -50,10 +50,9 @@ def ordered_quantile(values: Tensor, q: float) -> float:
 def l1_complexity(network: ResNet, input_bound: float, inputs: int, examples: int) -> dict[str, Any]:
     """The l1 norms that enter a margin bound such as Corollary 4.3, and whether they leave it anything to say.
 
-    An order of magnitude without constants, and no limit of the corollary on either side: its own term is
-    4 C_0 r_inf / theta * sqrt(ln(2 n) / (2 m)) * sum_t Lambda_t, with constants of the analysis and norms Lambda_t of
-    its blocks that we do not have. Ours has the same shape, every constant set to one and the network's amplification
-    in the place of the sum:
+    An order of magnitude, and no limit of the corollary on either side: its constants and its norms of the blocks are
+    not available to us. Ours is the usual shape of such a bound, every constant set to one and the network's
+    amplification in the place of the norms:
 
         complexity * input_bound / theta * sqrt(ln(2 * inputs) / examples),
 

@@ -275,6 +275,9 @@ def _judge(criterion: Criterion, evidence: Evidence) -> Verdict:
     if criterion.rule != "range" and len(values.by_seed) < criterion.minimum_seeds:
         reason = f"a value for {len(values.by_seed)} of at least {criterion.minimum_seeds} seeds"
         return found(verdict=INCONCLUSIVE, reason=reason)
+    if values.lower_bounds and verdict == FAILS:
+        reason = f"{values.lower_bounds} of {len(values.by_seed)} values are lower bounds, which show no failure"
+        return found(verdict=INCONCLUSIVE, reason=reason)
     return found(verdict=verdict, reason="", qualification=values.qualification if verdict == HOLDS else "")
 
 

@@ -33,6 +33,7 @@ class Values:
         missing: what is not there, in words; empty where nothing is missing.
         lacks: the same in a word or two, for a table's cell.
         qualification: what weakens a claim that holds, in words; empty where nothing does.
+        lower_bounds: how many of the values are no more than that: what they are of is at least as large.
     """
 
     by_seed: dict[int, float]
@@ -43,6 +44,7 @@ class Values:
     missing: str = ""
     lacks: str = ""
     qualification: str = ""
+    lower_bounds: int = 0
 
 
 @attrs.frozen
@@ -155,6 +157,7 @@ def update_ratio(evidence: Evidence, slow: str, fast: str, level: float) -> Valu
     """log2 of the updates of `slow` over those of `fast` until the validation accuracy reaches `level` times the final
     one of `fast`. Where `slow` never does, all its updates are counted: the ratio is at least that.
     """
+    censored = set()
 
     def ratio(slow_run: Run, fast_run: Run) -> float | None:
         accuracies = [point.validation_accuracy for point in fast_run.history if point.validation_accuracy is not None]
@@ -162,10 +165,14 @@ def update_ratio(evidence: Evidence, slow: str, fast: str, level: float) -> Valu
             return None
         target = level * accuracies[-1]
         fast_updates = updates_to(fast_run, target)
-        slow_updates = updates_to(slow_run, target) or slow_run.history[-1].gradient_updates
+        slow_updates = updates_to(slow_run, target)
+        if slow_updates is None:
+            censored.add(slow_run.seed)
+            slow_updates = slow_run.history[-1].gradient_updates
         return math.log2(slow_updates / fast_updates) if fast_updates and slow_updates else None
 
-    return evidence.per_pair(slow, fast, "history.csv", ratio)
+    values = evidence.per_pair(slow, fast, "history.csv", ratio)
+    return attrs.evolve(values, lower_bounds=len(censored & set(values.by_seed)))
 
 
 def analysis_field(evidence: Evidence, method: str, field: str) -> Values:

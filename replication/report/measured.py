@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from replication.report.analyses import Analysis
 from replication.report.claims import student_interval
 from replication.report.costs import Cost, linear_fit
@@ -42,7 +44,6 @@ _FRACTIONS = {
     "lesions/error": "lesions.error",
     "lesions/half_error": "lesions.half_deleted_error",
     "swaps/one": "swaps.one_swap_error",
-    "swaps/most": "swaps.most_swaps_error",
     "paths/short": "paths.shorter_than_half_share",
 }
 # ... differences of fractions, in points ...
@@ -86,11 +87,21 @@ def analysis_numbers(analyses: dict[str, tuple[Analysis, ...]]) -> Numbers:
         vacuous = [one.number("complexity.vacuous") for one in found if one.number("complexity.vacuous") is not None]
         if vacuous:
             values[f"{method}/complexity/vacuous"] = f"{sum(map(bool, vacuous))} of {len(vacuous)}"
+        if worst := [error for one in found if (error := _worst_exchanges(one)) is not None]:
+            values[f"{method}/swaps/worst"] = _percent(Estimate.of(worst))
         modules = [_largest_loss(one) for one in found]
         named = [module for module in modules if module]
         if named:
             values[f"{method}/lesions/single_max_module"] = ", ".join(dict.fromkeys(named))
     return values | _independence(analyses)
+
+
+def _worst_exchanges(analysis: Analysis) -> float | None:
+    """Mean test error after as many exchanges of blocks as cost most: the most that were tried may be harmless, where
+    there is one pair alone to exchange, and to exchange back.
+    """
+    swaps, errors = analysis.column("swaps", "swaps"), analysis.column("swaps", "error")
+    return max((float(errors[swaps == number].mean()) for number in np.unique(swaps)), default=None)
 
 
 def _independence(analyses: dict[str, tuple[Analysis, ...]]) -> Numbers:

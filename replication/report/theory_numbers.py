@@ -56,6 +56,7 @@ def theory_numbers(runs: Sequence[Run]) -> dict[str, str]:
         "rising_edges": counts([_rises([entry.edge for entry in run.rounds]) for run in runs], ""),
         "above_bound": counts([sum(entry.train_error > entry.bound for entry in run.rounds) for run in runs], ""),
         "informative_bounds": counts([sum(entry.bound < 1 for entry in run.rounds) for run in runs], ""),
+        "sign_changes": _sign_changes(runs),
         "fell/positive": _falls(runs, positive=True),
         "fell/nonpositive": _falls(runs, positive=False),
         "early_blocks": counts([_early_blocks(run) for run in runs], ""),
@@ -81,6 +82,12 @@ def _early_blocks(run: Run) -> int:
     most = run.info.settings.get("boostresnet.updates_per_block")
     limit = max(1, round(most * run.metrics.budget)) if isinstance(most, int) else 0
     return sum(entry.gradient_updates < limit for entry in run.rounds)
+
+
+def _sign_changes(runs: Sequence[Run]) -> str:
+    """How often gamma is positive in one round and not in the next, or the other way round: '37 of 72'."""
+    changes = [(later.gamma > 0) != (earlier.gamma > 0) for run in runs for earlier, later in pairwise(run.rounds)]
+    return f"{sum(changes)} of {len(changes)}"
 
 
 def _falls(runs: Sequence[Run], *, positive: bool) -> str:

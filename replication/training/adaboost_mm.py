@@ -16,9 +16,10 @@ from replication.training.stagewise import StagewiseTrainer
 class AdaBoostMMBooster:
     """Weak learners on the cost matrix, which count by their class.
 
-    How the paper trained them is not stated [?]: ours minimise the exponential surrogate of the cost. On digits it
-    gave larger edges at equal updates than the expected cost under the softmax (0.39 against 0.16 on average), whose
-    gradients are small where the learner knows nothing yet: a baseline should not lose by its surrogate.
+    How the paper trained them is not stated [?]: ours minimise the exponential surrogate of the cost. In digits
+    runs that are not published it gave larger edges at equal updates than the expected cost under the softmax (0.39
+    against 0.16 on average), whose gradients are small where the learner knows nothing yet: a baseline should not lose
+    by its surrogate.
     """
 
     vote = True

@@ -12,7 +12,7 @@ import yaml
 from scipy import stats
 
 from replication.errors import ResultsError
-from replication.files import read_json, write_csv
+from replication.files import read_csv, read_json, write_csv
 from replication.report import claims
 from replication.report.claims import Range, judge, load_criteria, student_interval, wilson_interval, write_claims
 from replication.report.comparisons import differences_at_end
@@ -240,6 +240,15 @@ def test_updates_to_the_same_accuracy_and_a_method_that_never_gets_there(plant, 
         text = (folder / "history.csv").read_text().replace("0.9", "0.6")
         (folder / "history.csv").write_text(text)
     assert verdicts(tmp_path, "svhn")["5a"].statistic == pytest.approx(3.0), "at least all its updates"
+    for seed in range(3):
+        path = tmp_path / f"results/svhn/e2e/seed{seed}/history.csv"
+        rows = read_csv(path)
+        write_csv(path, tuple(rows[0]), [row | {"gradient_updates": "100"} for row in rows[:1]])
+    censored = verdicts(tmp_path, "svhn")["5a"]
+    assert (censored.statistic, censored.verdict) == (pytest.approx(0.0), "inconclusive"), (
+        "it stopped too early to fail"
+    )
+    assert censored.reason == "3 of 3 values are lower bounds, which show no failure"
 
 
 def test_the_accuracy_to_reach_is_the_final_one_and_reached_when_met(plant, tmp_path):

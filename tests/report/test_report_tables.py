@@ -230,6 +230,7 @@ def test_falls_of_the_error_are_counted_by_the_sign_of_gamma(plant: Plant, tmp_p
     values = numbers(load_results("digits", tmp_path / "results"))
     assert (values["boostresnet/fell/positive"], values["boostresnet/fell/nonpositive"]) == ("2 of 3", "2 of 3")
     assert values["boostresnet/positive_gamma"] == "4", "zero is not positive"
+    assert values["boostresnet/sign_changes"] == "2 of 6"
 
 
 def test_only_blocks_short_of_their_limit_ended_early(plant: Plant, tmp_path: Path) -> None:
