@@ -18,7 +18,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
+from replication.config import load_budgets, load_experiment
 from replication.report.budgets import differences, load_budgeted
 from replication.report.comparisons import equal_operations_points, equal_updates_points, paired_accuracies
 from replication.report.costs import load_cost
@@ -143,6 +145,20 @@ def test_readme_examples_run() -> None:
     assert done.returncode == 0 and done.stdout.startswith("predicted: "), done.stderr
 
 
+def test_readme_says_how_to_ask_for_full_lengths(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    asked, params = (yaml.safe_load(text) for text in (block, (ROOT / "params.yaml").read_text(encoding="utf-8")))
+    for section in ("experiments", "budgets"):
+        params[section] |= asked[section]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params), encoding="utf-8")
+    experiment, default = load_experiment("cifar10", path), load_experiment("cifar10", ROOT / "params.yaml")
+    assert experiment.budget == 1 and not experiment.data.allow_unofficial and load_budgets("cifar10", path) == ()
+    assert experiment.runtime == load_experiment("mnist", path).runtime, "the default, float32"
+    same = ("augmentation", "binary", "model", "boostresnet", "optimizer", "end_to_end", "refinement")
+    assert all(getattr(experiment, name) == getattr(default, name) for name in same)
+
+
 WITH_NUMBERS = ("README.md", "docs/ANSWERS.md", "docs/SPEED.md")
 
 
@@ -174,6 +190,14 @@ def cost_in_prose() -> dict[str, list[float]]:
             cached,
             ratios["boostresnet_augmented_vs_e2e"],
         ],
+        r"\| BoostResNet, a seed \| 10 to 20 minutes \| (\S+) hours \| (\S+) hours \|": [
+            sum(cost["whole_run"]["seconds"].values()) / 3600,
+            full_length_hours("budgets/0.064/cifar10/boostresnet", 250_000),
+        ],
+        r"\| end to end, a seed \| 1 to 2 hours \| (\S+) hours \| (\S+) hours \|": [
+            500_000 * whole["end_to_end_ms"]["median"] / 3.6e6,
+            full_length_hours("e2e", 500_000),
+        ],
         r"\| An update (\S+) times less\. A whole process": [ratios["peak_memory_e2e_vs_boostresnet"]],
         r"contain blocks, (\S+) times less": [cached],
         r"as in the runs here, (\S+) times\.": [ratios["boostresnet_augmented_vs_e2e"]],
@@ -194,6 +218,16 @@ def cost_in_prose() -> dict[str, list[float]]:
         r"less only: (\S+) MiB in every block against (\S+), and (\S+) of": [each / 2**20 for each in memory_on_mnist],
         r"need less memory\?\* An update does, (\S+) times less": [ratios["peak_memory_e2e_vs_boostresnet"]],
     }
+
+
+def full_length_hours(runs: str, updates: int) -> float:
+    """What so many updates would take at the speed of CIFAR-10's published runs in this folder, mean over seeds."""
+    hours = []
+    for path in sorted((ROOT / "results/cifar10" / runs).glob("seed*/run.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        seconds = run["seconds_by_phase"]["update"] + run["seconds_by_phase"]["prefix"]
+        hours.append(updates * seconds / run["gradient_updates"] / 3600)
+    return fmean(hours)
 
 
 def runs_in_prose() -> dict[str, list[float]]:

@@ -154,15 +154,19 @@ def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
 
 
 def markdown_budgets(tables: Sequence[tuple[Sequence[Budgeted], Cost | None]]) -> str:
-    """The same for several datasets as one Markdown table."""
-    tables = [table for table in tables if table[0]]
+    """The same for several datasets as one Markdown table, which has what end to end has after as many updates, too."""
+    tables = [table for table in tables if with_boostresnet(table[0])]
     if not tables:
         return "Nothing was run under other budgets."
-    lines = [f"| Dataset | {' | '.join(HEADINGS)} |", f"|---|{'---:|' * len(HEADINGS)}"]
+    headings = (*HEADINGS, "At as many updates: minus end to end, test", "At as many updates: validation")
+    lines = [f"| Dataset | {' | '.join(headings)} |", f"|---|{'---:|' * len(headings)}"]
     notes: dict[str, None] = {}
-    for budgets, cost in tables:
+    for everything, cost in tables:
+        budgets = with_boostresnet(everything)
         name = DATASET_LABELS[budgets[0].results.dataset] + ("" if _official(budgets) else f" ({UNOFFICIAL})")
-        lines += [f"| {' | '.join([name, *_cells(budgeted, cost)])} |" for budgeted in budgets]
+        for budgeted in budgets:
+            gaps = [differences_at_equal_updates(budgeted, everything, split) for split in ("test", "validation")]
+            lines.append(f"| {' | '.join([name, *_cells(budgeted, cost), *map(difference_text, gaps)])} |")
         notes |= dict.fromkeys(_notes(budgets, cost))
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
 

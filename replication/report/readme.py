@@ -9,7 +9,7 @@ from replication.config import DATASETS
 from replication.errors import ResultsError
 from replication.files import atomic_path
 from replication.report.ablations import load_ablations, markdown_ablations
-from replication.report.budgets import load_budgeted, markdown_budgets, tables_of_others, with_boostresnet
+from replication.report.budgets import load_budgeted, markdown_budgets, tables_of_others
 from replication.report.costs import TARGETS_OF, load_cost
 from replication.report.render import ESSENTIAL, markdown_results, markdown_targets
 from replication.report.results import load_results
@@ -78,7 +78,7 @@ def _results(results_root: Path) -> list[ResultsTable]:
 
 def _budgets(results_root: Path) -> str:
     found = [
-        (with_boostresnet(load_budgeted(load_results(name, results_root), results_root)), load_cost(name, results_root))
+        (load_budgeted(load_results(name, results_root), results_root), load_cost(name, results_root))
         for name in DATASETS
     ]
     return markdown_budgets(found)

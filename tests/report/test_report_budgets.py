@@ -292,7 +292,10 @@ def test_the_tables_say_what_the_data_are(planted: Path) -> None:
     )
     gaps = " | ".join(difference_text(differences(longest, cost, split)) for split in ("test", "validation"))
     start = f"| digits | 0.04 | 400 | 2,800 | 3 | {train} | {test} | 286 | {gaps} |"
-    assert f"{start} 7 of 7 | 7 of 7 | {significant(fmean(bounds), '')} |" in markdown
+    equal = [differences_at_equal_updates(longest, budgets, split) for split in ("test", "validation")]
+    assert all(len(found) == 3 for found in equal)
+    end = f"{significant(fmean(bounds), '')} | {' | '.join(map(difference_text, equal))} |"
+    assert f"{start} 7 of 7 | 7 of 7 | {end}" in markdown
     assert markdown_budgets([((), None)]) == "Nothing was run under other budgets."
     for path in planted.glob("**/metrics.json"):
         edit_json(path, lambda values: values.update(official_data=False, exact_test_accuracy=values["budget"]))
