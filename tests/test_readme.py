@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from replication.config import load_budgets, load_experiment
-from replication.report.budgets import differences, load_budgeted
+from replication.report.budgets import differences, differences_at_equal_updates, load_budgeted
 from replication.report.comparisons import equal_operations_points, equal_updates_points, paired_accuracies
 from replication.report.costs import load_cost
 from replication.report.results import load_results
@@ -216,7 +216,7 @@ def cost_in_prose() -> dict[str, list[float]]:
         ],
         r"Memory is (\S+) times less only": mnist[1:],
         r"less only: (\S+) MiB in every block against (\S+), and (\S+) of": [each / 2**20 for each in memory_on_mnist],
-        r"need less memory\?\* An update does, (\S+) times less": [ratios["peak_memory_e2e_vs_boostresnet"]],
+        r"need less memory\? An update does, (\S+) times less": [ratios["peak_memory_e2e_vs_boostresnet"]],
     }
 
 
@@ -273,6 +273,7 @@ def runs_in_prose() -> dict[str, list[float]]:
     cost = load_cost("cifar10", ROOT / "results")
     *_, longest = budgets = load_budgeted(results["cifar10"], ROOT / "results")
     own = next(budgeted for budgeted in budgets if budgeted.own)
+    middle = next(budgeted for budgeted in budgets if budgeted.budget == 0.032)
     longer = [100 * fmean(run.metrics.test_accuracy for run in one.runs) for one in (longest, own)]
     gaps = {split: [100 * value for value in differences(longest, cost, split)] for split in ("test", "validation")}
     *_, mnist_longest = load_budgeted(results["mnist"], ROOT / "results")
@@ -296,13 +297,34 @@ def runs_in_prose() -> dict[str, list[float]]:
     refined_longer = longest.results.of("boostresnet-refined")
     before = [longest.results.seed("boostresnet", run.seed) for run in refined_longer]
     exact = [run.metrics.exact_test_accuracy for run in refined_longer]
-    lower = {variant: [-100 * value for value in one] for variant, one in ablated("cifar10").items()}
+    changed, changed_on_validation, on_small = (
+        {variant: [100 * value for value in one] for variant, one in ablated(*which).items()}
+        for which in (("cifar10",), ("cifar10", "validation"), ("digits",))
+    )
     return {
-        r"No: on CIFAR-10 it is (\S+) points behind\.": [fmean(cifar10)],
-        r"validation images it is (\S+) points behind with 80 updates a block, and (\S+) points with 640": [
+        r"validation images it is (\S+) points behind after 2,000 updates and (\S+) after 8,000": [
+            -100 * fmean(differences_at_equal_updates(one, budgets, "validation")) for one in (own, middle)
+        ],
+        r"is (\S+) points behind with 80 updates a block, (\S+) points with 320 and (\S+) with 640": [
             on_validation,
+            -100 * fmean(differences(middle, cost, "validation")),
             -fmean(gaps["validation"]),
         ],
+        r"320 updates a block: end to end is (\S+) points ahead on validation images and (\S+) on test images": [
+            -100 * fmean(differences(middle, cost, split)) for split in ("validation", "test")
+        ],
+        r"\(80 a block\): end to end is ahead by (\S+) points on test images \(seeds (\S+) to (\S+)\)": mean_and_range(
+            cifar10
+        ),
+        r"\(seeds 16 to 20\) and by (\S+) on validation images": [
+            -100 * fmean(differences_at_equal_updates(own, budgets, "validation"))
+        ],
+        r"\(320 a block\): end to end is ahead by (\S+) points on test images \(seeds (\S+) to (\S+)\)": mean_and_range(
+            [-100 * value for value in differences_at_equal_updates(middle, budgets)]
+        ),
+        r"6\.0 to 9\.2\) and by (\S+) on validation images \(seeds (\S+) to (\S+)\)": mean_and_range(
+            [-100 * value for value in differences_at_equal_updates(middle, budgets, "validation")]
+        ),
         r"on validation images it ends (\S+) points behind \(undecided\)": [-fmean(gaps["validation"])],
         r"Here it is (\S+) % and (\S+) % after 0\.8 % of the full length, (\S+) % and (\S+) % \(two seeds\)": [
             ends["cifar10"]["boostresnet"],
@@ -310,7 +332,6 @@ def runs_in_prose() -> dict[str, list[float]]:
             longer[0],
             100 * fmean(run.metrics.test_accuracy for run in refined_longer),
         ],
-        r"as the paper words them, it is (\S+) points lower on CIFAR-10\. \|": [fmean(lower["auxiliary-linear"])],
         r"On CIFAR-10 by (\S+) points, to (\S+) %\. End to end has (\S+) % after": [
             refined - ends["cifar10"]["boostresnet"],
             refined,
@@ -323,30 +344,32 @@ def runs_in_prose() -> dict[str, list[float]]:
         r"mean cosines of (\S+) on digits, (\S+) on MNIST, (\S+) on CIFAR-10\.": [
             fmean(each) for each in (*others, cosines)
         ],
-        r"linear classifiers, test accuracy is (\S+) points lower \(seeds (\S+) to (\S+)\)": mean_and_range(
-            lower["paper-text"]
-        ),
-        r"as the paper words them, it is (\S+) points lower \(seeds (\S+) to (\S+)\)": mean_and_range(
-            lower["auxiliary-linear"]
-        ),
-        r"in the place of the code's it is (\S+) lower \((\S+) to (\S+);": mean_and_range(lower["oracle-exponential"]),
-        r"on validation images (\S+), which three seeds do not decide;": [
-            -100 * fmean(ablated("cifar10", "validation")["oracle-exponential"])
+        **{
+            rf"\| {words} \| (\S+) \(seeds (\S+) to (\S+)\) \| (\S+) \|": [
+                *mean_and_range(changed[variant]),
+                fmean(changed_on_validation[variant]),
+            ]
+            for variant, words in {
+                "auxiliary-linear": "linear auxiliary classifiers, in the means over the pixels",
+                "auxiliary-linear-flattened": "linear auxiliary classifiers, in whole feature maps",
+                "paper-text": "the network of the paper's text, with its linear classifiers",
+                "oracle-exponential": "the paper's loss",
+                "no-augmentation": "no augmentation",
+                "prefix-in-training-mode": "batch norms of the frozen blocks in training mode",
+            }.items()
+        },
+        r"On digits (\S+), (\S+) and (\S+) points, in the order of the first three lines": [
+            fmean(on_small[variant]) for variant in ("auxiliary-linear", "auxiliary-linear-flattened", "paper-text")
         ],
-        r"without augmentation (\S+) higher \((\S+) to (\S+);": mean_and_range(
-            [-value for value in lower["no-augmentation"]]
-        ),
-        r"seeds show no change: on average (\S+) higher \(seeds from (\S+) lower to (\S+) higher": [
-            -fmean(lower["prefix-in-training-mode"]),
-            max(lower["prefix-in-training-mode"]),
-            -min(lower["prefix-in-training-mode"]),
+        r"with linear ones it is (\S+) points lower on CIFAR-10, and (\S+) if": [
+            -fmean(changed[variant]) for variant in ("auxiliary-linear-flattened", "auxiliary-linear")
         ],
         r"yes, by (\S+) points, to (\S+) %; end to end, after the same 4,000 updates in all, has (\S+) %,": [
             refined - ends["cifar10"]["boostresnet"],
             refined,
             ends["cifar10"]["e2e"],
         ],
-        r"the two seeds that are there \(a third was lost\) have (\S+) and (\S+) % of the test images right \((\S+) and (\S+) %": [
+        r"\(a third was lost\) have (\S+) and (\S+) % of the test images right \((\S+) and (\S+) %": [
             100 * run.metrics.test_accuracy for runs in (refined_longer, before) for run in runs if run
         ],
         r"before\), and (\S+) and (\S+) % of the 1,000 that did not": [100 * value for value in exact if value],
@@ -368,7 +391,7 @@ def runs_in_prose() -> dict[str, list[float]]:
             fmean(float(table(f"results/digits/boostresnet/seed{seed}/rounds.csv")[-1]["bound"]) for seed in range(3))
         ],
         r"to 1\.7\)\. digits: by (\S+)\. Both are undecided": [100 * fmean(digits_gap)],
-        r"after 16,000 updates BoostResNet has (\S+) % of the test images right, end to end": longer[:1],
+        r"16,000 updates \(640 a block\): BoostResNet has (\S+) % of the test images right, end to end": longer[:1],
         r"end to end after half as many (\S+) % \(seeds (\S+) to (\S+)\)\.": mean_and_range(
             [100 * run.metrics.test_accuracy for run in doubled]
         ),
@@ -377,9 +400,9 @@ def runs_in_prose() -> dict[str, list[float]]:
             - 100 * fmean(getattr(run.metrics, name) or 0 for run in longest.runs)
             for name in ("validation_accuracy", "exact_test_accuracy")
         ],
-        r"\((\S+) to (\S+), before (\S+) to (\S+)\), and the bound still says nothing": [
+        r"\((\S+) to (\S+), (\S+) to (\S+), (\S+) to (\S+)\), and the bound still says nothing": [
             count
-            for one in (longest, own)
+            for one in (own, middle, longest)
             for count in extremes([sum(entry.gamma > 0 for entry in run.rounds) for run in one.runs])
         ],
         r"\((\S+) GiB on CIFAR-10, end to end (\S+):": peaks,
@@ -389,14 +412,11 @@ def runs_in_prose() -> dict[str, list[float]]:
         r"worst block costs (\S+) to (\S+) points there": [min(worst), max(worst)],
         r"fell in (\S+) of (\S+) rounds with a positive gamma": [counted[0], total[0]],
         r"gamma and in (\S+) of (\S+) without": [counted[1], total[1]],
-        r"CIFAR-10: end to end is ahead by (\S+) points of test accuracy \(seeds (\S+) to (\S+)\)": mean_and_range(
-            cifar10
-        ),
         r"MNIST: end to end is ahead by (\S+) \(seeds (\S+) to (\S+)\)\. digits": mean_and_range(mnist),
         r"80 updates a block: end to end is ahead by (\S+) points on test images \(seeds (\S+) to (\S+)\)": (
             mean_and_range(at_operations)
         ),
-        r"and by (\S+) on validation images\. - CIFAR-10, 640": [on_validation],
+        r"and by (\S+) on validation images\. - CIFAR-10, 320": [on_validation],
         r"and with (\S+) % also above where end to end ends, at (\S+) %;": [longer_on_mnist, ends["mnist"]["e2e"]],
         r"BoostResNet's test accuracy is (\S+) % instead of (\S+) %": longer,
         r"end to end is (\S+) points ahead on validation images \(seeds (\S+) to (\S+)\)": mean_and_range(
@@ -407,7 +427,9 @@ def runs_in_prose() -> dict[str, list[float]]:
             -min(gaps["test"]),
             max(gaps["test"]),
         ],
-        r"BoostResNet is ahead by (\S+) points of test accuracy \(seeds (\S+) to (\S+)\), and": mean_and_range(on_mnist),
+        r"BoostResNet is ahead by (\S+) points of test accuracy \(seeds (\S+) to (\S+)\), and": mean_and_range(
+            on_mnist
+        ),
         r"\(cat against dog\) to (\S+) in the end, on MNIST to (\S+), (\S+) and (\S+) with the first": [
             fmean(bounds["cifar10", -1]),
             *bounds["mnist", 0],
@@ -471,7 +493,9 @@ def test_numbers_in_prose_are_those_of_the_results(in_prose: Callable[[], dict[s
     text = " ".join(" ".join((ROOT / page).read_text(encoding="utf-8") for page in WITH_NUMBERS).split())
     for pattern, values in in_prose().items():
         (found,) = re.findall(pattern, text)
-        said = [found] if isinstance(found, str) else list(found)
+        said = [
+            each.replace("\N{MINUS SIGN}", "-").lstrip("+") for each in ([found] if isinstance(found, str) else found)
+        ]
         measured = [f"{value:.{len(number.partition('.')[2])}f}" for value, number in zip(values, said, strict=True)]
         assert said == measured, f"'{pattern}' has {said}, results/ {values}"
 
