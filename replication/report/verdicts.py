@@ -11,7 +11,7 @@ import attrs
 
 from replication.errors import ResultsError
 from replication.files import sha256
-from replication.report.claims import CRITERIA, SCHEMA, UNJUDGED, VERDICTS
+from replication.report.claims import CRITERIA, NOT_RUN, SCHEMA, UNJUDGED, VERDICTS
 from replication.report.fields import Fields, read_object
 from replication.report.formats import all_equal, latex_escape, quantity, significant
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
@@ -44,12 +44,13 @@ class Judged:
 
     @property
     def words(self) -> str:
-        """The verdict with what qualifies it or is missing: 'holds (vacuous)', 'not judged: budget'."""
+        """The verdict with what qualifies it or is missing: 'holds (vacuous)', 'not run: depths'."""
         if not self.applies:
             return _NONE
         if self.qualification:
             return f"{self.verdict} ({self.qualification})"
-        return f"{self.verdict}: {self.lacks}" if self.lacks else self.verdict
+        # Where there are runs, it is always their budget that is too small.
+        return f"{self.verdict}: {self.lacks}" if self.lacks and self.verdict == NOT_RUN else self.verdict
 
     @property
     def relation(self) -> bool:

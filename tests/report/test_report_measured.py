@@ -67,7 +67,8 @@ def test_verdicts_in_words() -> None:
     assert attrs.evolve(student, interval=(0.0312, 0.0312)).measured == "0.0312 (all seeds equal)"
     assert student.measured == "0.0312 [\N{MINUS SIGN}0.0100, 0.0700]"
     assert _judged("6", "not run", statistic=None).measured == "\N{EN DASH}"
-    assert _judged("6", "not judged", lacks="budget").words == "not judged: budget"
+    assert _judged("6", "not judged", lacks="budget").words == "not judged"
+    assert _judged("7a", "not run", lacks="depths").words == "not run: depths"
     assert _judged("2a", "holds", qualification="vacuous").words == "holds (vacuous)"
     assert _judged("5a", "not run", applies=False).words == "\N{EN DASH}"
     assert _judged("8", "holds", statistic=0.9, interval=None, interval_method=None).measured == "0.900"
@@ -139,7 +140,7 @@ def test_the_overview_has_a_line_per_claim_and_a_column_per_dataset(shared_tree:
         ]
     )
     first, second = (line for line in some.splitlines() if ": A claim" in line)
-    assert "| holds | – | not judged: budget |" in first and "| fails | holds | holds (vacuous) |" in second
+    assert "| holds | – | not judged |" in first and "| fails | holds | holds (vacuous) |" in second
     assert "| *Budget* |  | 0.5 | 0.75 | 0.5 |" in some and "SVHN" not in some
     assert "digits at budget 0.75: 1 holds." in some
 
