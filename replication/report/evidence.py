@@ -33,7 +33,8 @@ class Values:
         missing: what is not there, in words; empty where nothing is missing.
         lacks: the same in a word or two, for a table's cell.
         qualification: what weakens a claim that holds, in words; empty where nothing does.
-        lower_bounds: how many of the values are no more than that: what they are of is at least as large.
+        lower_bounds: how many of the values are no more than that: what they are of is at least as large, so that no
+            claim that it is large fails by them.
     """
 
     by_seed: dict[int, float]

@@ -136,10 +136,11 @@ def _remarks(table: ResultsTable) -> list[str]:
     for row in own:
         if row.remark:
             lines.setdefault(row.remark, []).append(row.label)
-    whole = len(own) if len(own) > 1 else 0
-    names = {remark: "all lines without a mark" if len(labels) == whole else "; ".join(labels)
-             for remark, labels in lines.items()}  # fmt: skip
-    return [f"{table.name}, {which}: {remark}." for remark, which in names.items()]
+    everywhere = "all lines without a mark"
+    return [
+        f"{table.name}, {everywhere if 1 < len(labels) == len(own) else '; '.join(labels)}: {remark}."
+        for remark, labels in lines.items()
+    ]
 
 
 def _early(tables: Sequence[ResultsTable]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import attrs
 import pytest
 import torch
@@ -14,6 +16,7 @@ from replication.analysis.sampling import subset
 from replication.datasets.loader import to_device_split
 from replication.errors import ResultsError
 from replication.files import read_csv, read_json
+from replication.run_directory import is_analysed
 from replication.training.runs import load_model
 from replication.training.train import train
 
@@ -67,6 +70,10 @@ def test_the_analysis_of_a_boostresnet_run_agrees_with_what_the_run_recorded(qui
     folder = results / "digits/boostresnet/seed0"
     assert read_json(folder / "analysis.json") == summary
     assert read_json(folder / "metrics.json") == metrics, "both stages publish into one folder"
+    assert is_analysed(folder)
+    train(quick, digits, "boostresnet", 1, runs)
+    shutil.copyfile(runs / "digits/boostresnet/seed1/run.json", folder / "run.json")
+    assert not is_analysed(folder), "of another network"
     tables, rounds = tables_of(folder), read_csv(run / "rounds.csv")
     assert len(tables["theory"]) == len(rounds) == 5
     for row, recorded in zip(tables["theory"], rounds, strict=True):
