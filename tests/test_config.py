@@ -17,6 +17,7 @@ from replication.config import (
     DATASETS,
     Experiment,
     OtherBudget,
+    changed,
     experiment_from_dict,
     load_budgets,
     load_defaults,
@@ -37,7 +38,7 @@ def write(tmp_path: Path, document: object) -> Path:
     return path
 
 
-def changed(keys: str, value: object) -> dict:
+def document_with(keys: str, value: object) -> dict:
     document = copy.deepcopy(DOCUMENT)
     *parents, last = keys.split(".")
     section = document
@@ -54,13 +55,13 @@ def test_the_committed_parameters_are_valid_and_survive_json(dataset):
 
 
 def test_the_defaults_know_nothing_of_the_datasets_own_settings(tmp_path):
-    path = write(tmp_path, changed("experiments.cifar10.evaluation", {"interval": 50_000}))
+    path = write(tmp_path, document_with("experiments.cifar10.evaluation", {"interval": 50_000}))
     assert load_experiment("cifar10", path).evaluation.interval == 50_000
     defaults = load_defaults("cifar10", path)
     assert defaults.as_dict()["evaluation"] == DOCUMENT["defaults"]["evaluation"]
     assert defaults.dataset == "cifar10" and not defaults.augmentation.active
     with pytest.raises(ConfigError, match=r"defaults: evaluation\.interval must be at least 1"):
-        load_defaults("cifar10", write(tmp_path, changed("defaults.evaluation.interval", 0)))
+        load_defaults("cifar10", write(tmp_path, document_with("defaults.evaluation.interval", 0)))
 
 
 def test_the_papers_numbers_are_the_defaults():
@@ -115,7 +116,7 @@ def test_every_default_states_its_source(line):
 )
 def test_mistakes_name_the_key(tmp_path, keys, value, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        load_experiment("digits", write(tmp_path, changed(keys, value)))
+        load_experiment("digits", write(tmp_path, document_with(keys, value)))
     assert "\n" not in str(caught.value)
 
 
@@ -163,7 +164,7 @@ ONLY_REFINED = {
 )
 def test_mistakes_in_the_lists(tmp_path, keys, value, message):
     with pytest.raises(ConfigError, match=message):
-        load_lists(write(tmp_path, changed(keys, value)))
+        load_lists(write(tmp_path, document_with(keys, value)))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +260,7 @@ def test_mistakes_in_variants_name_the_key(tmp_path, keys, value, message):
     if keys == "ablations.../x":
         document["ablations"]["../x"] = value
     else:
-        document = changed(keys, value)
+        document = document_with(keys, value)
     with pytest.raises(ConfigError, match=message) as caught:
         load_variants("digits", write(tmp_path, document))
     assert "\n" not in str(caught.value)
@@ -267,7 +268,7 @@ def test_mistakes_in_variants_name_the_key(tmp_path, keys, value, message):
 
 def test_other_budgets_ascend_and_leave_out_the_experiments_own(tmp_path):
     digits = {"e2e": [0.5], "boostresnet": [1, 0.5, 0.005], "analysed": [1]}
-    document = changed("budgets", {"digits": digits, "mnist": {"e2e": [], "boostresnet": []}})
+    document = document_with("budgets", {"digits": digits, "mnist": {"e2e": [], "boostresnet": []}})
     assert load_budgets("digits", write(tmp_path, document)) == (
         OtherBudget(0.5, "boostresnet"), OtherBudget(0.5, "e2e"), OtherBudget(1.0, "boostresnet", analysed=True),
     )  # fmt: skip
@@ -276,14 +277,14 @@ def test_other_budgets_ascend_and_leave_out_the_experiments_own(tmp_path):
 
 
 def test_end_to_end_may_be_alone_under_a_budget(tmp_path):
-    document = changed("budgets", {"digits": {"e2e": [0.5, 0.25], "boostresnet": [0.25], "analysed": [0.5]}})
+    document = document_with("budgets", {"digits": {"e2e": [0.5, 0.25], "boostresnet": [0.25], "analysed": [0.5]}})
     assert load_budgets("digits", write(tmp_path, document)) == (
         OtherBudget(0.25, "boostresnet"), OtherBudget(0.25, "e2e"), OtherBudget(0.5, "e2e", analysed=True),
     )  # fmt: skip
 
 
 def test_a_refinement_under_another_budget_comes_after_what_it_starts_from(tmp_path):
-    document = changed("budgets", {"digits": {"boostresnet-refined": [1, 0.5], "boostresnet": [0.5, 1]}})
+    document = document_with("budgets", {"digits": {"boostresnet-refined": [1, 0.5], "boostresnet": [0.5, 1]}})
     found = [(one.budget, one.method) for one in load_budgets("digits", write(tmp_path, document))]
     methods = ("boostresnet", "boostresnet-refined")
     assert found == [(budget, method) for budget in (0.5, 1.0) for method in methods]
@@ -318,7 +319,7 @@ def test_a_refinement_under_another_budget_comes_after_what_it_starts_from(tmp_p
 )
 def test_mistakes_in_budgets_name_the_key(tmp_path, budgets, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        load_budgets("digits", write(tmp_path, changed("budgets", budgets)))
+        load_budgets("digits", write(tmp_path, document_with("budgets", budgets)))
     assert "\n" not in str(caught.value)
 
 
@@ -346,6 +347,33 @@ def test_what_determines_a_run_leaves_out_what_no_dataset_overrides():
     assert experiment.determining().keys() == experiment.as_dict().keys() - set(COMMON)
     # Another machine may change the last bits, but not which run it is.
     assert set(CHANGE_NO_RUN) == {*COMMON, "runtime"} and "runtime" in experiment.determining()
+
+
+def test_settings_of_ones_own_change_what_they_say_and_nothing_else():
+    default = load_experiment("mnist", PARAMS)
+    ours = changed(default, {"boostresnet": {"auxiliary": "linear-flattened"}, "budget": 1})
+    assert (ours.boostresnet.auxiliary, ours.budget) == ("linear-flattened", 1.0)
+    assert (
+        changed(ours, {"boostresnet": {"auxiliary": default.boostresnet.auxiliary}, "budget": default.budget})
+        == default
+    )
+    assert changed(default, {}) == default
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"optimizer": {"learning_rate": -1.0}}, "settings: optimizer.learning_rate must be above 0, got -1.0"),
+        ({"optimizer": {"rate": 0.1}}, "settings: unknown parameter 'optimizer.rate'; known here are learning_rate"),
+        ({"seed": 3}, "settings: unknown parameter 'seed'; known here are dataset"),
+        ({"optimizer": 3}, "settings.optimizer: must be a section of named values, got 3"),
+        ({"boostresnet": {"auxiliary": "none"}}, "settings: boostresnet.auxiliary must be one of transition-blocks"),
+    ],
+)
+def test_mistakes_in_settings_of_ones_own_name_the_key(sections, message):
+    with pytest.raises(ConfigError) as caught:
+        changed(load_defaults("digits", PARAMS), sections)
+    assert str(caught.value).startswith(message)
 
 
 @settings(max_examples=400)

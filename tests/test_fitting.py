@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import attrs
 import pytest
 import torch
@@ -12,12 +15,14 @@ from replication.datasets import PreparedDataset
 from replication.errors import ConfigError, TrainingError
 from replication.fitting import check_fits
 from replication.models.resnet import ConvolutionalStem, Head, MLPBlock, PlainBlock, ReleasedBlock, ResNet
+from replication.training import update
 from replication.training.adaboost_mm import train_adaboost_mm
 from replication.training.boostresnet import train_boostresnet
 from replication.training.device import choose_device
 from replication.training.end_to_end import train_end_to_end
 from replication.training.gradient_boosting import train_gradient_boosting
 from replication.training.record import Recorder
+from replication.training.seeds import modules_generator
 from replication.training.session import Session, open_session, own_session
 
 IMAGE = torch.rand(1, 3, 8, 8)
@@ -70,6 +75,13 @@ class Grouped(nn.Module):
 
     def forward(self, g: Tensor) -> Tensor:
         return g + self.residual(g)
+
+
+@contextlib.contextmanager
+def ignoring_the_seed(device: torch.device) -> Iterator[torch.Generator]:
+    """What modules draw from is never seeded, and is left where it was."""
+    with modules_generator(device):
+        yield torch.Generator()
 
 
 def network(*modules: nn.Module, features: int = 4, classes: int = 2, pool: bool = True, **others) -> ResNet:
@@ -264,6 +276,48 @@ def test_training_on_data_of_ones_own_goes_on_where_it_stopped(experiment, digit
         session = own_session(fresh(), digits, **alone)
         assert train_end_to_end(session, updates=3) == 3
         assert session.recorder.resumed == resumed
+
+
+@pytest.mark.parametrize("train", [train_boostresnet, lambda session: train_end_to_end(session, updates=6)])
+def test_dropout_goes_by_the_seed_and_goes_on_where_it_stopped(train, experiment, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    often = attrs.evolve(
+        experiment,
+        checkpoint=attrs.evolve(experiment.checkpoint, updates=1),
+        evaluation=attrs.evolve(experiment.evaluation, interval=1),
+    )
+
+    def trained(seed: int = 5, stop_after: int = 0, **others) -> tuple[dict[str, Tensor], int]:
+        torch.manual_seed(3)
+        own = network(ConvolutionalStem(1, 4), Grouped(), Grouped(), classes=10)
+        torch.manual_seed(1000 * seed + stop_after)  # which must not matter
+        before = torch.random.get_rng_state()
+
+        def stop(kind: str, row: dict[str, object]) -> None:
+            if kind == "history" and row["gradient_updates"] == stop_after:
+                raise KeyboardInterrupt
+
+        session = own_session(
+            own, digits, updates_per_block=3, seed=seed, experiment=often, observers=(stop,), **others
+        )
+        with pytest.raises(KeyboardInterrupt) if stop_after else contextlib.nullcontext():
+            train(session)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        return own.state_dict(), session.recorder.resumed
+
+    def equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+        return all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+    whole, _ = trained()
+    assert equal(whole, trained()[0])
+    kept = {"checkpoints": tmp_path / "mine"}
+    trained(stop_after=5, **kept)  # within the second block
+    resumed, times = trained(**kept)
+    assert times == 1
+    assert equal(whole, resumed)
+    # Of another seed's dropout alone, with the same batches, too.
+    monkeypatch.setattr(update, "modules_generator", ignoring_the_seed)
+    assert not equal(whole, trained()[0])
 
 
 def test_what_is_no_length_is_named(experiment, digits):

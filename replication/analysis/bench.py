@@ -78,13 +78,13 @@ class Bench:
         if self.device.type == "cpu":
             runtime = attrs.evolve(runtime, compile="always" if compiled else "never")
         parameters = (*model.parameters(), *loss.parameters())
-        loop = UpdateLoop(model, loss.to(self.device), batches, self.experiment.optimizer, runtime)
+        loop = UpdateLoop(model, loss.to(self.device), batches, self.experiment.optimizer, runtime, seed=0)
         if runtime.compile != "always":
             return Action(loop.run, parameters=parameters)
         loop.run(_COMPILING)
         # A recorded graph of kernels neither allocates nor calls anything that could be counted.
         eager = attrs.evolve(runtime, compile="never")
-        counted = UpdateLoop(model, loss, batches, self.experiment.optimizer, eager)
+        counted = UpdateLoop(model, loss, batches, self.experiment.optimizer, eager, seed=0)
         counted.run(1)  # makes Adam's moments
         return Action(loop.run, parameters=parameters, counted=Action(counted.run, parameters=parameters))
 

@@ -1,6 +1,7 @@
 """params.yaml as frozen, validated, typed objects: `schema` says what there is, `reading` reads and checks it."""
 
 from replication.config.reading import (
+    changed,
     experiment_from_dict,
     load_budgets,
     load_defaults,
@@ -75,6 +76,7 @@ __all__ = [
     "RuntimeParams",
     "StockLibraryParams",
     "Variant",
+    "changed",
     "experiment_from_dict",
     "load_budgets",
     "load_defaults",

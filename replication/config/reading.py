@@ -200,6 +200,15 @@ def experiment_from_dict(values: Mapping[str, Any], origin: str = "parameters") 
         raise ConfigError(f"{origin}: {error}") from None
 
 
+def changed(experiment: Experiment, sections: Mapping[str, Any]) -> Experiment:
+    """The experiment with other values, given by section and key as in params.yaml: {"optimizer": {"batch_size": 50}}.
+
+    Raises:
+        ConfigError: a key or value is not allowed; the line names the key by its dotted path.
+    """
+    return experiment_from_dict(_merge(experiment.as_dict(), sections, "settings"), "settings")
+
+
 def load_lists(path: Path = Path("params.yaml")) -> Lists:
     """The lists that span the pipeline's matrix; ConfigError on an unknown name, a duplicate or a bad seed."""
     document = _read(path)

@@ -107,7 +107,7 @@ class BoostResNetTrainer:
         hypothesis = self.hypotheses.hypothesis(block)
         with self.session.recorder.timed("prefix"):
             self.batches.draw_views()
-        loop = self._loop or self._new_loop(hypothesis)
+        loop = self._loop or self._new_loop(hypothesis, block)
         outputs, statistics, moved_on = self._run_oracle(hypothesis, block, loop)
         with self.session.recorder.timed("check"):
             self.state.advance(outputs, statistics)
@@ -125,11 +125,11 @@ class BoostResNetTrainer:
         for features in (self.features, *self.curves.values()):
             features.advance()
 
-    def _new_loop(self, hypothesis: HypothesisModule) -> UpdateLoop:
+    def _new_loop(self, hypothesis: HypothesisModule, block: int) -> UpdateLoop:
         """A fresh Adam per block, as the released code has it."""
-        experiment = self.session.experiment
+        experiment, seed = self.session.experiment, stream_seed(self.session.seed, "modules", phase=block)
         loss = self.algorithm.oracle_loss().to(self.session.device)
-        return UpdateLoop(hypothesis, loss, self.batches, experiment.optimizer, experiment.runtime)
+        return UpdateLoop(hypothesis, loss, self.batches, experiment.optimizer, experiment.runtime, seed=seed)
 
     def _run_oracle(
         self, hypothesis: HypothesisModule, block: int, loop: UpdateLoop
@@ -192,10 +192,11 @@ class BoostResNetTrainer:
         self.auxiliary_states = saved.part("auxiliary").tensors
         self.session.recorder.restore(saved.part("recorder"))
         # Block by block, as they were computed: the stored outputs are the same to the bit.
-        for block in network.rounds[: progress["frozen"]]:
+        frozen = progress["frozen"]
+        for block in network.rounds[:frozen]:
             self._freeze(block)
         if self._done:
-            self._loop = self._new_loop(self.hypotheses.hypothesis(progress["frozen"]))
+            self._loop = self._new_loop(self.hypotheses.hypothesis(frozen), frozen)
             self._loop.restore(saved.part("loop"))
 
     def _record_evaluation(self, hypothesis: HypothesisModule, block: int) -> None:

@@ -8,6 +8,7 @@ from replication.training.checkpoint import Snapshot, join, progress_of
 from replication.training.features import BatchSource
 from replication.training.lengths import boostresnet_updates, check_length
 from replication.training.record import measure_splits
+from replication.training.seeds import stream_seed
 from replication.training.session import Session
 from replication.training.update import UpdateLoop
 
@@ -31,16 +32,17 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
     check_length("updates", updates)
     experiment, network, checkpoints = session.experiment, session.network, session.checkpoints
     network.requires_grad_(True)
-    images = session.prefix()
+    images, phase = session.prefix(), int(done > 0)
     batches = BatchSource(
         session.features(session.train, images),
         images,
         experiment.augmentation,
         experiment.optimizer.batch_size,
         session.seed,
-        phase=int(done > 0),
+        phase=phase,
     )
-    loop = UpdateLoop(network, nn.CrossEntropyLoss(), batches, experiment.optimizer, experiment.runtime)
+    seed = stream_seed(session.seed, "modules", phase=phase)
+    loop = UpdateLoop(network, nn.CrossEntropyLoss(), batches, experiment.optimizer, experiment.runtime, seed=seed)
     curves = session.curve_features(images)
     interval, end = experiment.scaled(experiment.evaluation.interval), done + updates
     # BoostResNet ends there, whatever the interval: at equal numbers of updates both have a point.

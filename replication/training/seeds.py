@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
-STREAMS = ("initialisation", "batches", "augmentation", "curve-samples", "auxiliary")
+STREAMS = ("initialisation", "batches", "augmentation", "curve-samples", "auxiliary", "modules")
 
 
 def stream_seed(seed: int, stream: str, phase: int = 0) -> int:
@@ -17,3 +20,18 @@ def stream_seed(seed: int, stream: str, phase: int = 0) -> int:
 def generator(seed: int, stream: str, device: torch.device | str = "cpu", phase: int = 0) -> torch.Generator:
     """A generator on `device` for one named stream."""
     return torch.Generator(device=device).manual_seed(stream_seed(seed, stream, phase))
+
+
+@contextmanager
+def modules_generator(device: torch.device) -> Iterator[torch.Generator]:
+    """PyTorch's own generator of `device`, from which modules such as dropout draw; afterwards it is as it was."""
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        shared = torch.cuda.default_generators[index]
+    else:
+        shared = torch.default_generator
+    state = shared.get_state()
+    try:
+        yield shared
+    finally:
+        shared.set_state(state)

@@ -117,8 +117,8 @@ def own_session(
         network: as `Session.with_network` takes it.
         data: as `datasets.prepared.assemble` gives it.
         updates_per_block: gradient updates of a block; gamma is checked at its end.
-        seed: fixes batch order, augmentation and the linear auxiliary classifiers; not the network's initialisation,
-            and not what modules draw themselves, as dropout does.
+        seed: fixes batch order, augmentation, the linear auxiliary classifiers, and what modules draw in training from
+            PyTorch's own generator, as dropout does; not the network's initialisation.
         checkpoints: a folder in which the same training goes on where it was stopped, or is found done: the same
             network as it is before, data, settings and code; any other starts anew, in a subfolder of its own. Without
             one nothing is kept.

@@ -119,9 +119,10 @@ class StagewiseTrainer:
             checkpoints.visit(self.updates, self._snapshot, end_of_block=True)
 
     def _start_round(self, index: int) -> tuple[ResNet, UpdateLoop]:
-        experiment, learner = self.session.experiment, self._fresh_learner(index)
+        optimizer, runtime = self.session.experiment.optimizer, self.session.experiment.runtime
+        learner, seed = self._fresh_learner(index), stream_seed(self.session.seed, "modules", phase=index)
         self.batches.targets = self.booster.targets().float()
-        return learner, UpdateLoop(learner, self.booster.loss(), self.batches, experiment.optimizer, experiment.runtime)
+        return learner, UpdateLoop(learner, self.booster.loss(), self.batches, optimizer, runtime, seed=seed)
 
     def _snapshot(self) -> Snapshot:
         """Everything that the rest of the run depends on, and what is recorded so far."""

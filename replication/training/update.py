@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from replication.config import OptimizerParams, RuntimeParams
 from replication.errors import TrainingError
 from replication.training.checkpoint import Snapshot, join
-from replication.training.distributed import gather_rows, sum_gradients, world
+from replication.training.distributed import gather_rows, rank, sum_gradients, world
 from replication.training.interruption import asked_to_stop
+from replication.training.seeds import modules_generator
 
 Batch = tuple[Tensor, Tensor]
 
@@ -25,6 +26,7 @@ class UpdateLoop:
         draw: gives the next (inputs, labels).
         params: learning rate and gradient clamp.
         runtime: whether to use Adam's fused kernel, to compile the model, and the precision of the forward pass.
+        seed: fixes, with the number of an update, what modules draw in it themselves, as dropout does.
     """
 
     def __init__(
@@ -34,16 +36,19 @@ class UpdateLoop:
         draw: Callable[[], Batch],
         params: OptimizerParams,
         runtime: RuntimeParams,
+        *,
+        seed: int,
     ) -> None:
         self._model, self._loss, self._draw = model, loss, draw
+        self._seed, self._made = seed, 0
         self._parameters = [parameter for part in (model, loss) for parameter in part.parameters()]
-        self._device_type = self._parameters[0].device.type
+        self._device = self._parameters[0].device
         # "auto" is "never" until a measurement shows that compiling pays within a run.
-        self._forward = _compiled(model, self._device_type) if runtime.compile == "always" else model
+        self._forward = _compiled(model, self._device.type) if runtime.compile == "always" else model
         self._clamp = params.gradient_clamp
         # The fused kernel is one pass over the parameters instead of a dozen; same arithmetic up to rounding.
         self._optimizer = torch.optim.Adam(self._parameters, lr=params.learning_rate, fused=runtime.fast)
-        self._autocast = forward_precision(self._device_type, runtime)
+        self._autocast = forward_precision(self._device.type, runtime)
 
     def run(self, updates: int, where: str = "") -> int:
         """Make `updates` gradient updates, fewer if a signal asks to stop.
@@ -60,19 +65,12 @@ class UpdateLoop:
         """
         self._model.train()
         last, made = torch.zeros(()), 0
-        while made < updates and not (asked_to_stop() and world() == 1):  # several processes stop together, later
-            inputs, labels = self._draw()
-            self._optimizer.zero_grad(set_to_none=True)  # before the forward pass, which may use their memory
-            with self._autocast:
-                logits = self._forward(inputs)
-            # The oracle's loss is a function of the whole batch, not a mean over its parts.
-            last = self._loss(gather_rows(logits.float(), len(labels)), labels)
-            last.backward()
-            sum_gradients(self._model.parameters())
-            if self._clamp is not None:
-                nn.utils.clip_grad_value_(self._parameters, self._clamp)
-            self._optimizer.step()
-            made += 1
+        with modules_generator(self._device) as drawn_from:
+            while made < updates and not (asked_to_stop() and world() == 1):  # several processes stop together, later
+                drawn_from.manual_seed(self._seed + self._made * world() + rank())
+                last = self._update()
+                self._made += 1
+                made += 1
         if not bool(torch.isfinite(last)) or not _all_finite(self._parameters):
             clamp = "" if self._clamp is not None else ", or set optimizer.gradient_clamp"
             raise TrainingError(
@@ -81,17 +79,37 @@ class UpdateLoop:
             )
         return made
 
+    def _update(self) -> Tensor:
+        """One gradient update; gives its loss."""
+        inputs, labels = self._draw()
+        self._optimizer.zero_grad(set_to_none=True)  # before the forward pass, which may use their memory
+        with self._autocast:
+            logits = self._forward(inputs)
+        # The oracle's loss is a function of the whole batch, not a mean over its parts.
+        loss: Tensor = self._loss(gather_rows(logits.float(), len(labels)), labels)
+        loss.backward()
+        sum_gradients(self._model.parameters())
+        if self._clamp is not None:
+            nn.utils.clip_grad_value_(self._parameters, self._clamp)
+        self._optimizer.step()
+        return loss
+
     def snapshot(self) -> Snapshot:
-        """The loss's own parameters and Adam's moments; the model is its owner's to save."""
+        """Updates made, the loss's own parameters and Adam's moments; the model is its owner's to save."""
         moments = {
             f"{index}.{name}": tensor
             for index, parameter in enumerate(self._parameters)
             for name, tensor in self._optimizer.state[parameter].items()
         }
-        return join(loss=Snapshot(self._loss.state_dict()), adam=Snapshot(moments))
+        return join(
+            progress=Snapshot(values={"made": self._made}),
+            loss=Snapshot(self._loss.state_dict()),
+            adam=Snapshot(moments),
+        )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot of a loop like this one."""
+        self._made = snapshot.part("progress").values["made"]
         self._loss.load_state_dict(snapshot.part("loss").tensors)
         for name, tensor in snapshot.part("adam").tensors.items():
             index, _, moment = name.partition(".")

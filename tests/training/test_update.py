@@ -35,7 +35,7 @@ class SquareLoss(nn.Module):
 def test_three_updates_are_adam_by_hand_on_clamped_gradients(clamp, experiment):
     model = Scale()
     batch = (torch.tensor([1.5]), torch.tensor([1.0]))
-    loop = UpdateLoop(model, SquareLoss(), lambda: batch, OptimizerParams(0.01, clamp, 1), experiment.runtime)
+    loop = UpdateLoop(model, SquareLoss(), lambda: batch, OptimizerParams(0.01, clamp, 1), experiment.runtime, seed=0)
     w, m, v = 2.0, 0.0, 0.0
     for step in range(1, 4):
         gradient = 2 * (w * 1.5 - 1.0) * 1.5
@@ -52,7 +52,7 @@ def test_gradients_are_clamped_each_for_itself_not_by_their_common_norm(experime
     model.w = nn.Parameter(torch.tensor([2.0, 0.1]))
     inputs, labels = [1.5, 0.5], [1.0, 0.0]
     batch = torch.tensor(inputs), torch.tensor(labels)
-    loop = UpdateLoop(model, SquareLoss(), lambda: batch, OptimizerParams(0.3, 0.1, 1), experiment.runtime)
+    loop = UpdateLoop(model, SquareLoss(), lambda: batch, OptimizerParams(0.3, 0.1, 1), experiment.runtime, seed=0)
     expected, m, v = [2.0, 0.1], [0.0, 0.0], [0.0, 0.0]
     for step in range(1, 4):
         for i in range(2):
@@ -74,7 +74,7 @@ def test_the_loss_of_an_oracle_may_have_parameters_of_its_own(experiment):
 
     loss = Shifted()
     params = OptimizerParams(0.01, None, 1)
-    UpdateLoop(Scale(), loss, lambda: (torch.ones(1), torch.zeros(1)), params, experiment.runtime).run(3)
+    UpdateLoop(Scale(), loss, lambda: (torch.ones(1), torch.zeros(1)), params, experiment.runtime, seed=0).run(3)
     assert loss.shift.item() == pytest.approx(-0.03, rel=1e-3)
 
 
@@ -88,7 +88,7 @@ def test_a_compiled_module_takes_the_same_updates(experiment):
         torch.manual_seed(0)
         model = nn.Sequential(PlainBlock(3), nn.Flatten(), nn.Linear(108, 4))
         runtime = attrs.evolve(experiment.runtime, compile=compile)
-        loop = UpdateLoop(model, nn.CrossEntropyLoss(), lambda: batch, OptimizerParams(0.01, 0.1, 8), runtime)
+        loop = UpdateLoop(model, nn.CrossEntropyLoss(), lambda: batch, OptimizerParams(0.01, 0.1, 8), runtime, seed=0)
         assert loop.run(3) == 3
         return model.state_dict()
 
@@ -103,7 +103,9 @@ def test_bfloat16_is_for_the_forward_pass_and_weights_stay_float32(experiment):
         torch.manual_seed(0)
         model = nn.Sequential(PlainBlock(3), nn.Flatten(), nn.Linear(108, 4))
         runtime = attrs.evolve(experiment.runtime, precision=precision)
-        loop = UpdateLoop(model, nn.CrossEntropyLoss(), lambda: batch, OptimizerParams(0.001, None, 32), runtime)
+        loop = UpdateLoop(
+            model, nn.CrossEntropyLoss(), lambda: batch, OptimizerParams(0.001, None, 32), runtime, seed=0
+        )
         loop.run(1)
         moments = loop.snapshot().part("adam").tensors
         means = {name: tensor for name, tensor in moments.items() if name.endswith("exp_avg")}
