@@ -111,7 +111,7 @@ def tables_of_others(budgets: Sequence[Budgeted], cost: Cost | None) -> list[Res
 def updates_worth(budgeted: Budgeted, cost: Cost | None) -> list[int]:
     """How many end-to-end updates make as many operations as each run under a budget; empty where not counted."""
     made = [operations(run, cost) for run in budgeted.runs] if cost else []
-    return [int(rounds[-1]) for rounds in made if rounds]
+    return [round(rounds[-1]) for rounds in made if rounds]
 
 
 def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test") -> list[float]:

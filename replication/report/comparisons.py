@@ -151,7 +151,7 @@ def equal_operations_points(
     for run, boosted in _pairs(results):
         made = operations(boosted, cost) if cost else ()
         further = _refinement(results, boosted) if refined else 0
-        point = _between(run, int(made[-1]) + further) if made and further is not None else None
+        point = _between(run, round(made[-1]) + further) if made and further is not None else None
         if point is not None:
             found.append((run, point))
     return found

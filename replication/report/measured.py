@@ -135,7 +135,7 @@ def rounds_numbers(results: DatasetResults) -> Numbers:
     failures = [next((entry for entry in run.rounds if entry.gamma <= 0), None) for run in runs]
     failed = [entry for entry in failures if entry is not None and entry.test_accuracy is not None]
     if failed:
-        values["boostresnet/first_failure/round"] = counts([entry.block + 1 for entry in failed], "")
+        values["boostresnet/first_failure/round"] = counts([entry.block for entry in failed], "")
         values["boostresnet/first_failure/seeds"] = f"{len(failed)} of {quantity(len(runs), 'seed')}"
         accuracies = [entry.test_accuracy for entry in failed if entry.test_accuracy is not None]
         values["boostresnet/first_failure/test"] = points_text(Estimate.of(accuracies)) or ""
@@ -236,13 +236,14 @@ def depth_numbers(runs: Sequence[DepthRun]) -> Numbers:
 
 
 def spread(values: Sequence[float]) -> str:
-    """'0.912 ± 0.004', or one number for one seed: as many digits in both as the mean has to three figures."""
+    """'0.912 ± 0.004', or one number for one seed: as many digits in both as the larger has to three figures."""
     estimate = Estimate.of(values)
     if estimate is None:
         return ""
-    if estimate.std is None or not math.isfinite(estimate.mean) or not 1e-3 <= abs(estimate.mean) < 1e4:
+    larger = max(abs(estimate.mean), estimate.std or 0.0)
+    if estimate.std is None or not math.isfinite(larger) or not 1e-3 <= larger < 1e4:
         return significant(estimate.mean, "")
-    decimals = max(0, 2 - math.floor(math.log10(abs(estimate.mean))))
+    decimals = max(0, 2 - math.floor(math.log10(larger)))
     return f"{fixed(estimate.mean, '', decimals)} ± {fixed(estimate.std, '', decimals)}"
 
 

@@ -182,7 +182,7 @@ def test_numbers_of_analyses(shared_tree: Path) -> None:
 
 
 def test_where_algorithm_1_would_have_ended(plant: Plant, tmp_path: Path) -> None:
-    """With the first round whose gamma is not positive: here the third of seed 1, and none of seed 0."""
+    """With the first round t, from 0, whose gamma is not positive: here the third of seed 1, and none of seed 0."""
     for seed in (0, 1):
         path = plant("digits", "boostresnet", seed) / "rounds.csv"
     assert "boostresnet/first_failure/round" not in rounds_numbers(load_results("digits", tmp_path / "results"))
@@ -191,7 +191,7 @@ def test_where_algorithm_1_would_have_ended(plant: Plant, tmp_path: Path) -> Non
     rows[4] |= {"gamma": "-0.5"}
     write_csv(path, tuple(rows[0]), rows)
     values = rounds_numbers(load_results("digits", tmp_path / "results"))
-    assert values["boostresnet/first_failure/round"] == "3"
+    assert values["boostresnet/first_failure/round"] == "2"
     assert values["boostresnet/first_failure/seeds"] == "1 of 2 seeds"
     assert values["boostresnet/first_failure/test"] == "75.00\N{NO-BREAK SPACE}% (1 seed)"
 
@@ -406,6 +406,7 @@ def test_variants_of_one_seed_of_other_methods_and_without_default(tmp_path: Pat
 
 def test_digits_suit_the_mean() -> None:
     assert spread([0.9, 0.92]) == "0.910 ± 0.014"
+    assert spread([-0.0082, -0.0049, 0.0107]) == "−0.0008 ± 0.0101"  # the mean alone would look exact
     assert spread([12.0, 14.0]) == "13.0 ± 1.4"
     assert spread([0.5]) == "0.500" and spread([]) == ""
     assert spread([1e-7, 3e-7]) == "2.00 × 10⁻⁷"
