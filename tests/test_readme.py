@@ -145,6 +145,22 @@ def test_readme_examples_run() -> None:
     assert done.returncode == 0 and done.stdout.startswith("predicted: "), done.stderr
 
 
+def test_the_tutorial_prints_what_it_shows() -> None:
+    """Its assertions hold, and its numbers are those of any processor to some hundredths."""
+    text = (ROOT / "docs/TUTORIAL.md").read_text(encoding="utf-8")
+    code = "".join(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    shown = "".join(re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).split()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    for printed, expected in zip(done.stdout.split(), shown, strict=True):
+        if re.fullmatch(r"\d+\.\d+", expected):
+            assert float(printed) == pytest.approx(float(expected), rel=0.05, abs=0.05)
+        else:
+            assert printed == expected
+
+
 def test_readme_says_how_to_ask_for_full_lengths(tmp_path: Path) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     asked, params = (yaml.safe_load(text) for text in (block, (ROOT / "params.yaml").read_text(encoding="utf-8")))
