@@ -32,7 +32,7 @@ COMMON = ("analysis", "checkpoint", "cost", "depth")
 CHANGE_NO_RUN = ("runtime", *COMMON)
 # But of `runtime`, these change numbers by more than rounding.
 PRECISIONS = ("precision", "feature_precision")
-AUXILIARIES = ("transition-blocks", "linear", "linear-flattened")
+AUXILIARIES = ("transition-blocks", "linear", "linear-flattened", "linear-anew")
 PREFIX_MODES = ("evaluation", "training")
 # Sections that a variant of `ablations` may change: of the method, not of data, lengths, measurement or machine.
 VARIED = ("augmentation", "model", "optimizer", "boostresnet", "gradient_boosting")

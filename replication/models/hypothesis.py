@@ -44,7 +44,9 @@ class HypothesisFactory:
     carried over from round to round. `linear`: the head alone; a stage before the last one gets a linear classifier of
     its own, carried over within the stage, initialised from `seed`, on the means of the channels, as the released
     code's head is. `linear-flattened`: likewise, but on whole feature maps, as the paper's text has it, linear in g;
-    in the last stage it is the network's head all the same, whatever that averages.
+    in the last stage it is the network's head all the same, whatever that averages. `linear-anew`: as `linear`, but
+    nothing is carried over: every round finds its classifier from a fresh start, as in the paper's algorithms, and the
+    last round the network's head.
 
     Args:
         image_shape: (channels, height, width) of one image.
@@ -56,34 +58,36 @@ class HypothesisFactory:
 
     def hypothesis(self, index: int) -> HypothesisModule:
         """The hypothesis module of round `index`, sharing its block's parameters with the network."""
-        network = self._network
+        network, anew = self._network, self._kind == "linear-anew"
         later = [start for start in network.stage_starts if start > index]
-        if self._kind == "transition-blocks" or not later:
+        if self._kind == "transition-blocks":
             auxiliary = AuxiliaryClassifier([network.rounds[start] for start in later], network.head)
         else:
-            auxiliary = AuxiliaryClassifier([], self._stage_head(later[0]))
+            # The modules of a stage put out one shape, feature maps or features: the last one's classifier serves all.
+            owner = index if anew else (later[0] if later else len(network.rounds)) - 1
+            auxiliary = AuxiliaryClassifier([], self._head_behind(owner))
         return HypothesisModule(network.rounds[index], auxiliary)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The stages' own linear classifiers, "STAGE.NAME" -> tensor; empty with `transition-blocks`."""
+        """All linear classifiers but the network's head, "MODULE.NAME" -> tensor; empty with `transition-blocks`."""
         heads = self._heads.items()
-        return {f"{stage}.{name}": tensor for stage, head in heads for name, tensor in head.state_dict().items()}
+        return {f"{module}.{name}": tensor for module, head in heads for name, tensor in head.state_dict().items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take what `state_dict` gave."""
-        for stage in {int(name.partition(".")[0]) for name in state}:
-            own = {key.removeprefix(f"{stage}."): t for key, t in state.items() if key.startswith(f"{stage}.")}
-            self._stage_head(stage).load_state_dict(own)
+        for module in {int(name.partition(".")[0]) for name in state}:
+            own = {key.removeprefix(f"{module}."): t for key, t in state.items() if key.startswith(f"{module}.")}
+            self._head_behind(module).load_state_dict(own)
 
-    def _stage_head(self, stage: int) -> Head:
-        """The classifier of the modules before the one of index `stage`, with which another stage starts. They all put
-        out one shape: feature maps or features.
-        """
-        if stage not in self._heads:
-            shape = layer_table(self._network, self._image_shape)[stage - 1].output_shape
+    def _head_behind(self, module: int) -> Head:
+        """The linear classifier that belongs to the module of this index: the network's head behind the last one."""
+        if module == len(self._network.rounds) - 1:
+            return self._network.head
+        if module not in self._heads:
+            shape = layer_table(self._network, self._image_shape)[module].output_shape
             pool, weight = len(shape) == 3 and self._kind != "linear-flattened", self._network.head.linear.weight
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self._seed)
+                torch.manual_seed(self._seed + (module if self._kind == "linear-anew" else 0))
                 head = Head(shape[0] if pool else math.prod(shape), weight.shape[0], pool=pool)
-            self._heads[stage] = head.to(weight.device)
-        return self._heads[stage]
+            self._heads[module] = head.to(weight.device)
+        return self._heads[module]

@@ -171,6 +171,19 @@ def test_flattened_linear_classifiers_see_whole_feature_maps_before_the_last_sta
     torch.testing.assert_close(factory.hypothesis(0)(g), out.flatten(1) @ weight.T + bias)
 
 
+@pytest.mark.parametrize("index", range(7))
+def test_linear_classifiers_found_anew_start_afresh_in_every_round_and_end_as_the_networks_head(index):
+    network = build_network(SMALL, (3, 8, 8), 10, 0)
+    factory, carried = (HypothesisFactory(network, kind, 0, (3, 8, 8)) for kind in ("linear-anew", "linear"))
+    head, others = factory.hypothesis(index).auxiliary.head, set(range(7)) - {index}
+    assert all(factory.hypothesis(other).auxiliary.head is not head for other in others)
+    assert (head is network.head) == (index == 6)
+    assert factory.hypothesis(index).auxiliary.head is head, "but one round has one"
+    assert head.linear.weight.shape == carried.hypothesis(index).auxiliary.head.linear.weight.shape
+    weights = {factory.hypothesis(other).auxiliary.head.linear.weight[0, 0].item() for other in range(7)}
+    assert len(weights) == 7, "each has a start of its own"
+
+
 def without_a_convolution_at_the_end() -> ResNet:
     """Three stages on images of 2x4x4: (3, 4, 4), of 12 channels after a convolution, then 5 features, then 6."""
     shuffled = nn.Sequential(nn.Conv2d(2, 12, 3, padding=1, stride=2), nn.BatchNorm2d(12), nn.PixelShuffle(2))

@@ -117,7 +117,7 @@ def test_rounds_are_what_the_saved_modules_give(trained, digits, fast):
     assert_rounds_are_what_the_saved_modules_give(trained / "runs/digits/boostresnet/seed0", digits, fast=fast)
 
 
-@pytest.mark.parametrize("auxiliary", ["transition-blocks", "linear", "linear-flattened"])
+@pytest.mark.parametrize("auxiliary", ["transition-blocks", "linear", "linear-flattened", "linear-anew"])
 @pytest.mark.parametrize("loss", ["exp_cross_entropy", "exponential"])
 def test_lemma_3_2_holds_on_the_trained_network(experiment, digits, tmp_path, auxiliary, loss):
     params = attrs.evolve(experiment.boostresnet, auxiliary=auxiliary, oracle_loss=loss)

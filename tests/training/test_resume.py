@@ -68,6 +68,7 @@ def resumable(experiment):
     [
         *((method, {}, {}) for method in METHODS),
         ("boostresnet", {"auxiliary": "linear"}, {}),
+        ("boostresnet", {"auxiliary": "linear-anew"}, {}),
         ("boostresnet", {"prefix_mode": "training"}, {}),
         ("boostresnet", {}, {"cached_views": 2}),
     ],
