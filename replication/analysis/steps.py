@@ -93,9 +93,17 @@ def _shuffled(labels: Tensor, rng: np.random.Generator) -> Tensor:
 
 def _cosine(step: Tensor, logits: Tensor, u: Tensor, labels: Tensor) -> float:
     """Mean cosine of the steps (B, features) and each image's negative gradient at u, with these labels."""
-    loss = functional.cross_entropy(logits, labels, reduction="sum")
-    gradient = torch.autograd.grad(loss, u, retain_graph=True)[0].flatten(1).double()
+    gradient = torch.autograd.grad(logits, u, loss_direction(logits, labels), retain_graph=True)[0].flatten(1).double()
     return float(functional.cosine_similarity(step, -gradient, dim=1, eps=1e-30).mean())
+
+
+def loss_direction(logits: Tensor, labels: Tensor) -> Tensor:
+    """The gradient of each image's cross-entropy in its logits, (B, C), divided by the probability of the other classes
+    together: no cosine changes by that, and nothing is lost where the probability of the right class rounds to one.
+    """
+    correct = labels[:, None]
+    others = torch.softmax(logits.detach().double().scatter(1, correct, -torch.inf), 1)
+    return others.scatter(1, correct, -1.0).to(logits.dtype)
 
 
 def _rest(network: ResNet, start: int, g: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ A = exp(-alpha_{t+1} m_{t+1}) and B = exp(alpha_t m_t), E_{D_t}[B] = (C - 1) / L
 
 because exp is convex and |m| <= 1. The step is covered where Cov_{D_t}(A, B), the `proof_covariance`, is not positive;
 Definition 4.1's covariance has ones for both alphas, and may have the other sign. Nothing overflows in float64: alpha
-is cut near 7.3, so that A B stays below e^15 for probabilities (e^30 were margins up to 2).
+is cut near 14.2, so that A B stays below e^29 for probabilities (e^57 were margins up to 2).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from replication.boosting.multiclass import (
+    EDGE_LIMIT,
     cost_matrix,
     covariance,
     edge,
@@ -178,9 +179,9 @@ def bootstrap_intervals(
         share = total[:, :, 1:] / total[:, :, :1]
     edges = share[:, :, 0]
     before = np.concatenate([np.full((resamples, 1), initial_edge), edges[:, :-1]], axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        left = 1.0 - before**2
-        gains = np.where(left > 0, (edges**2 - before**2) / left, 0.0)
+    with np.errstate(invalid="ignore"):
+        before, after = (np.clip(each, -EDGE_LIMIT, EDGE_LIMIT) for each in (before, edges))
+        gains = (after**2 - before**2) / (1.0 - before**2)
     quantities = {
         "gamma": np.sign(gains) * np.sqrt(np.abs(gains)),
         "covariance": share[:, :, 3] - share[:, :, 1] * share[:, :, 2],

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from replication.boosting.multiclass import EDGE_LIMIT, alpha, cost_matrix, edge
-
-_EXPONENT_LIMIT = 80.0
+from replication.boosting.multiclass import alpha, cost_matrix, cut, edge, finite_exp
 
 
 def votes(predictions: Tensor, num_classes: int) -> Tensor:
@@ -29,9 +27,7 @@ def error_bound(edges: list[float], num_classes: int) -> float:
     With s(i, l) = f(i, l) - f(i, y_i), the sum of exp(s) over all i and l != y_i starts at N (C - 1), a round
     multiplies it by at most sqrt(1 - edge^2), and every error contributes at least one.
     """
-    # The alpha of an edge beyond the limit is cut, and then the factor is one of the limit.
-    cut = [min(abs(value), EDGE_LIMIT) for value in edges]
-    return (num_classes - 1) * math.prod(math.sqrt(1.0 - value**2) for value in cut)
+    return (num_classes - 1) * math.prod(math.sqrt(1.0 - cut(value) ** 2) for value in edges)
 
 
 @attrs.frozen
@@ -88,5 +84,4 @@ class CostLoss(nn.Module):
         """Logits (B, C) and cost rows (B, C) -> scalar."""
         correct = costs.argmin(1, keepdim=True)  # the one entry that is not positive
         exponents = logits - logits.gather(1, correct)
-        # The limit only keeps float32 finite. At l = y_i the cost counts as zero.
-        return (costs.clamp(min=0.0) * torch.exp(exponents.clamp(max=_EXPONENT_LIMIT))).sum(1).mean()
+        return (costs.clamp(min=0.0) * finite_exp(exponents)).sum(1).mean()  # at l = y_i the cost counts as zero

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# A direction that separates the training set has no best step: the search ends here.
+# A direction that separates the training set has no best step: the search ends here, or before, where rounding hides
+# that the slope is not zero yet.
 STEP_LIMIT = 1024.0
 _ITERATIONS = 100
 

@@ -13,8 +13,10 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-# Above this edge alpha = artanh(edge) is cut off: a perfect hypothesis module has edge 1 and would get infinite weight.
-EDGE_LIMIT = 1.0 - 1e-6
+# Edges beyond it count as it: a perfect hypothesis module has edge 1, and its alpha = artanh(1) would be infinite.
+EDGE_LIMIT = 1.0 - 1e-12
+# Exponents beyond it would leave float32 with the sums over a batch: from here on, losses follow exp's tangent.
+_EXPONENT_LIMIT = 60.0
 
 
 def cost_matrix(scores: Tensor, labels: Tensor) -> Tensor:
@@ -46,13 +48,17 @@ def edge(costs: Tensor, outputs: Tensor) -> float:
     return -float((costs * outputs).sum())
 
 
-def weak_learning_gain(next_edge: float, previous_edge: float) -> float:
-    """(edge_{t+1}^2 - edge_t^2) / (1 - edge_t^2); the first half of Definition 4.1 asks for at least gamma^2 > 0.
+def cut(module_edge: float) -> float:
+    """The edge, within +-EDGE_LIMIT."""
+    return max(-EDGE_LIMIT, min(EDGE_LIMIT, module_edge))
 
-    Zero after a perfect module (edge 1): there is nothing left to gain.
+
+def weak_learning_gain(next_edge: float, previous_edge: float) -> float:
+    """(edge_{t+1}^2 - edge_t^2) / (1 - edge_t^2) of edges cut at +-EDGE_LIMIT; the first half of Definition 4.1 asks
+    for gamma^2 > 0 at least. Zero after a perfect module, if the next is perfect, too: there is nothing left to gain.
     """
-    left = 1.0 - previous_edge**2
-    return (next_edge**2 - previous_edge**2) / left if left > 0 else 0.0
+    following, previous = cut(next_edge), cut(previous_edge)
+    return (following**2 - previous**2) / (1.0 - previous**2)
 
 
 def gamma(gain: float) -> float:
@@ -62,7 +68,7 @@ def gamma(gain: float) -> float:
 
 def alpha(module_edge: float) -> float:
     """alpha_{t+1} = 1/2 ln((1 + edge_{t+1}) / (1 - edge_{t+1})), finite: edges are cut at +-EDGE_LIMIT."""
-    return math.atanh(max(-EDGE_LIMIT, min(EDGE_LIMIT, module_edge)))
+    return math.atanh(cut(module_edge))
 
 
 def covariance(costs: Tensor, previous: Tensor, following: Tensor, labels: Tensor) -> float:
@@ -94,7 +100,7 @@ def error_bound(gains: list[float], num_classes: int) -> float:
     """Theorem 4.2, multiclass: training error <= (C - 1) * prod_t sqrt(1 - gamma_t^2).
 
     It is a theorem only while both halves of Definition 4.1 hold; a negative gain enters as it is and raises the bound.
-    Where an edge beyond EDGE_LIMIT cuts alpha, it is the bound of the algorithm without the cut.
+    It holds for edges cut at EDGE_LIMIT, too: with the alpha of a smaller edge, the loss is below that edge's bound.
     """
     return (num_classes - 1) * math.sqrt(math.prod(max(0.0, 1.0 - gain) for gain in gains))
 
@@ -190,7 +196,16 @@ class ExpCrossEntropyLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Logits (N, C) and labels (N,) -> scalar."""
-        return torch.exp(nn.functional.cross_entropy(logits, labels))
+        return finite_exp(nn.functional.cross_entropy(logits, labels))
+
+
+def finite_exp(exponents: Tensor) -> Tensor:
+    """exp, and beyond _EXPONENT_LIMIT its tangent there: what is badly wrong keeps a gradient, and a finite one. With
+    every element clamped afterwards, as in the released code, that is the gradient of exp itself but for rounding.
+    """
+    limited = exponents.clamp(max=_EXPONENT_LIMIT)
+    tangent = math.exp(_EXPONENT_LIMIT) * (1.0 + exponents - _EXPONENT_LIMIT)
+    return torch.where(exponents >= _EXPONENT_LIMIT, tangent, torch.exp(limited))
 
 
 def oracle_loss(name: str) -> nn.Module:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, strategies as st
 from torch import nn
 from torch.nn import functional
 
@@ -33,6 +34,24 @@ def test_a_step_down_the_gradient_has_cosine_one_and_up_minus_one():
         assert row["alignment"] == pytest.approx(sign)
         expected = (math.sqrt(2) / math.sqrt(5) + math.sqrt(8) / math.sqrt(10)) / 2
         assert row["step_ratio"] == pytest.approx(expected)
+
+
+def test_a_confident_image_keeps_its_gradient():
+    """The class's probability is one to rounding; without its part the gradient would point 45 degrees off."""
+    network = step_to([[1.0, -1.0], [-1.0, 1.0]])
+    images = torch.tensor([[40.0, 1.0], [90.0, 1.0]]).view(2, 1, 1, 2)
+    (row,) = step_alignment(network, images, torch.tensor([0, 0]))
+    assert row["alignment"] == pytest.approx(1.0)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.floats(0.1, 3.0))
+def test_the_direction_of_the_loss_is_its_gradients(seed, classes, scale):
+    generator = torch.Generator().manual_seed(seed)
+    logits = (scale * torch.randn(5, classes, generator=generator, dtype=torch.float64)).requires_grad_()
+    labels = torch.randint(classes, (5,), generator=generator)
+    functional.cross_entropy(logits, labels, reduction="sum").backward()
+    others = 1 - torch.softmax(logits, 1).gather(1, labels[:, None])
+    torch.testing.assert_close(steps.loss_direction(logits, labels) * others, logits.grad)
 
 
 def test_a_block_that_adds_nothing_points_nowhere():

@@ -114,4 +114,12 @@ def test_the_surrogate_is_the_ensembles_loss_with_the_learner_added():
     vote = votes(logits.argmax(1), 4)
     wrong = float((state.costs.clamp(min=0) * vote).sum())
     assert float(ours) >= wrong
-    assert CostLoss()(torch.tensor([[1e4, 0.0]]), torch.tensor([[1.0, -1.0]])).isfinite()
+
+
+def test_the_surrogate_still_pulls_at_an_image_that_is_hopelessly_wrong():
+    logits = torch.tensor([[1e4, 0.0]], requires_grad=True)
+    loss = CostLoss()(logits, torch.tensor([[1.0, -1.0]]))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None and logits.grad[0, 0] > 1.0 and logits.grad[0, 1] < -1.0
+    assert logits.grad.isfinite().all()

@@ -136,7 +136,7 @@ def test_the_oracle_is_the_mean_exponential_and_trains_its_own_alpha():
 
 
 def test_gains_between_nearly_perfect_modules_are_those_of_the_definition():
-    """Only alpha is cut near an edge of one: gamma and bound follow the edges, and telescope."""
+    """Only beyond EDGE_LIMIT are edges cut: below, gamma and bound follow them, and telescope."""
     labels = torch.tensor([0, 1, 1, 0])
     state = binary.BinaryBoosting(labels)
     nearly = binary.signs(labels) * (1 - 1e-8)
@@ -144,5 +144,6 @@ def test_gains_between_nearly_perfect_modules_are_those_of_the_definition():
     state.advance(nearly, first)
     assert first.bound == pytest.approx(math.sqrt(2e-8), rel=1e-6)
     second = state.measure(binary.signs(labels))
-    assert (second.gamma, second.bound) == (pytest.approx(1.0), pytest.approx(0.0, abs=1e-12))
+    assert second.bound == pytest.approx(math.sqrt(1 - multiclass.EDGE_LIMIT**2), rel=1e-6)
+    assert second.gamma == pytest.approx(math.sqrt(1 - (second.bound / first.bound) ** 2), rel=1e-9)
     assert second.alpha == multiclass.alpha(1.0)

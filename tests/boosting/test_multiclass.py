@@ -90,8 +90,17 @@ def test_gains_of_nearly_perfect_modules_still_telescope_and_none_are_invented()
     assert boosting.weak_learning_gain(1.0, 1.0) == 0.0
 
 
+@pytest.mark.parametrize("edges", [(1.0, 0.0), (0.3, 1.0, 0.2), (1.0, 1.0, -0.1), (1.0,)])
+def test_after_a_perfect_module_a_worse_one_loses_all_that_was_gained(edges):
+    gains = [boosting.weak_learning_gain(after, before) for before, after in itertools.pairwise((0.0, *edges))]
+    assert all(math.isfinite(gain) for gain in gains)
+    assert boosting.error_bound(gains, num_classes=3) == pytest.approx(
+        2 * math.sqrt(1 - edges[-1] ** 2), rel=1e-3, abs=1e-5
+    )
+
+
 def test_alpha_is_finite_for_a_perfect_module_and_odd():
-    assert 7 < boosting.alpha(1.0) < 8
+    assert 14 < boosting.alpha(1.0) < 15
     assert boosting.alpha(-0.4) == -boosting.alpha(0.4)
 
 
@@ -152,6 +161,25 @@ def test_exponential_loss_is_the_sum_over_wrong_labels(case):
         if label != labels[i]
     ) / len(labels)
     assert loss(logits, labels).item() == pytest.approx(by_definition, rel=1e-6)
+
+
+def test_exp_goes_on_as_its_tangent_where_float32_ends():
+    exponents = torch.tensor([-3.0, 59.9, 60.0, 61.5, 1e4], requires_grad=True)
+    values = boosting.finite_exp(exponents)
+    values.sum().backward()
+    exact = exponents.detach().clamp(max=60.0).exp()
+    torch.testing.assert_close(values.detach(), exact * torch.tensor([1.0, 1.0, 1.0, 2.5, 9941.0]), rtol=1e-5, atol=0.0)
+    torch.testing.assert_close(exponents.grad, exact, rtol=1e-5, atol=0.0)
+
+
+def test_a_batch_that_is_wholly_wrong_has_the_gradient_of_exact_arithmetic_once_it_is_clamped():
+    """The exponential of a mean cross-entropy of 1,000 is no float; its gradient's signs are what the clamp leaves."""
+    logits = torch.tensor([[-1000.0, 0.0, -1.0], [0.0, -1000.0, -1.0]], requires_grad=True)
+    loss = boosting.ExpCrossEntropyLoss()(logits, torch.tensor([0, 1]))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad.clamp(-0.1, 0.1), 0.1 * torch.tensor([[-1.0, 1.0, 1.0], [1.0, -1.0, 1.0]]))
 
 
 def test_exp_cross_entropy_is_the_geometric_mean_of_inverse_probabilities():
