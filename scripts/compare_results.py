@@ -79,7 +79,7 @@ def _content(path: Path) -> bytes | None:
 def _machine(folder: Path) -> list[Any]:
     """What decides how a run rounds; the name of a CPU may stand for several generations ("AMD EPYC")."""
     run = _read(folder / "run.json")
-    hardware = [run["hardware"].get(key) for key in ("device", "gpu", "cpu", "cpu_capability", "threads")]
+    hardware = [run["hardware"].get(key) for key in ("device", "gpu", "cpu", "cpu_model", "cpu_capability", "threads")]
     return hardware + [run["versions"].get(key) for key in ("torch", "numpy", "scikit-learn")]
 
 

@@ -593,7 +593,7 @@ def test_make_ui_starts_no_server_where_there_is_one(tmp_path: Path, uri: str, s
 
 IDENTITY = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
 HERE: dict[str, dict[str, object]] = {
-    "hardware": {"device": "cpu", "gpu": None, "cpu": "A", "cpu_capability": "AVX2", "threads": 2},
+    "hardware": {"device": "cpu", "gpu": None, "cpu": "A", "cpu_model": "B", "cpu_capability": "AVX2", "threads": 2},
     "versions": {"torch": "2.11", "numpy": "2.1", "scikit-learn": "1.7"},
 }
 

@@ -112,7 +112,7 @@ def lemma_3_2_difference(folder: Path, data: PreparedDataset, split: str = "test
 
     F(x) is the class probabilities of the plain network that BoostResNet left; every h_t comes from the block
     outputs, the auxiliary classifiers and the alphas that the rounds left. Logits are float32, everything after them
-    float64.
+    float64. NaN where the last alpha is zero, for which the lemma says nothing.
     """
     hypotheses = load_hypotheses(folder, data.image_shape)
     hypotheses.network.to(memory_format=torch.channels_last)  # faster; both sides are computed alike

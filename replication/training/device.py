@@ -71,7 +71,8 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
     return {
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "cpu": _cpu_name(),
+        "cpu": _cpu("model name") or platform.processor() or platform.machine(),
+        "cpu_model": ", ".join(f"{key} {_cpu(key) or '?'}" for key in ("cpu family", "model", "stepping")),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -105,11 +106,13 @@ def describe_git(package: Path = Path(__file__).parents[1]) -> dict[str, Any]:
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
-def _cpu_name() -> str:
+def _cpu(key: str) -> str | None:
+    """What /proc/cpuinfo says of the first processor; None where there is no such file or line."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return None
