@@ -200,8 +200,9 @@ def test_variants_change_what_they_say_and_nothing_else():
     default = load_experiment("digits", PARAMS)
     variants = {variant.name: variant for variant in load_variants("digits", PARAMS)}
     assert list(variants) == [
-        "oracle-exponential", "initial-edge", "auxiliary-linear", "paper-text", "prefix-in-training-mode", "no-clamp",
-        "no-shrinkage", "gamma-checks", "gamma-checks-initial-edge",
+        "oracle-exponential", "initial-edge", "auxiliary-linear", "auxiliary-linear-flattened",
+        "auxiliary-linear-anew", "paper-text", "prefix-in-training-mode", "no-clamp", "no-shrinkage", "gamma-checks",
+        "gamma-checks-initial-edge",
     ]  # fmt: skip
     assert variants["no-shrinkage"].methods == ("gradient-boosting",)
     for name in ("gamma-checks", "gamma-checks-initial-edge"):  # as the default has it, no check can end a block early

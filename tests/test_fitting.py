@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 import attrs
 import pytest
@@ -22,7 +23,7 @@ from replication.training.device import choose_device
 from replication.training.end_to_end import train_end_to_end
 from replication.training.gradient_boosting import train_gradient_boosting
 from replication.training.record import Recorder
-from replication.training.seeds import modules_generator
+from replication.training.seeds import seeding_modules, stream_seed
 from replication.training.session import Session, open_session, own_session
 
 IMAGE = torch.rand(1, 3, 8, 8)
@@ -75,13 +76,6 @@ class Grouped(nn.Module):
 
     def forward(self, g: Tensor) -> Tensor:
         return g + self.residual(g)
-
-
-@contextlib.contextmanager
-def ignoring_the_seed(device: torch.device) -> Iterator[torch.Generator]:
-    """What modules draw from is never seeded, and is left where it was."""
-    with modules_generator(device):
-        yield torch.Generator()
 
 
 def network(*modules: nn.Module, features: int = 4, classes: int = 2, pool: bool = True, **others) -> ResNet:
@@ -287,19 +281,27 @@ def test_dropout_goes_by_the_seed_and_goes_on_where_it_stopped(train, experiment
         evaluation=attrs.evolve(experiment.evaluation, interval=1),
     )
 
-    def trained(seed: int = 5, stop_after: int = 0, **others) -> tuple[dict[str, Tensor], int]:
+    used: list[int] = []
+
+    @contextlib.contextmanager
+    def watched(device: torch.device) -> Iterator[Callable[[int], None]]:
+        with seeding_modules(device) as seed_modules:
+            yield lambda value: (used.append(value), seed_modules(value))[1]
+
+    monkeypatch.setattr(update, "seeding_modules", watched)
+    elsewhere = itertools.count()
+
+    def trained(stop_after: int = 0, **others) -> tuple[dict[str, Tensor], int]:
         torch.manual_seed(3)
         own = network(ConvolutionalStem(1, 4), Grouped(), Grouped(), classes=10)
-        torch.manual_seed(1000 * seed + stop_after)  # which must not matter
+        torch.manual_seed(next(elsewhere))  # which must not matter
         before = torch.random.get_rng_state()
 
         def stop(kind: str, row: dict[str, object]) -> None:
             if kind == "history" and row["gradient_updates"] == stop_after:
                 raise KeyboardInterrupt
 
-        session = own_session(
-            own, digits, updates_per_block=3, seed=seed, experiment=often, observers=(stop,), **others
-        )
+        session = own_session(own, digits, updates_per_block=3, seed=5, experiment=often, observers=(stop,), **others)
         with pytest.raises(KeyboardInterrupt) if stop_after else contextlib.nullcontext():
             train(session)
         assert torch.equal(torch.random.get_rng_state(), before)
@@ -309,15 +311,17 @@ def test_dropout_goes_by_the_seed_and_goes_on_where_it_stopped(train, experiment
         return all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
     whole, _ = trained()
+    phases, length = (3, 3) if train is train_boostresnet else (1, 6)
+    wanted = [stream_seed(5, "modules", phase) + made for phase in range(phases) for made in range(length)]
+    assert used == wanted
     assert equal(whole, trained()[0])
     kept = {"checkpoints": tmp_path / "mine"}
     trained(stop_after=5, **kept)  # within the second block
+    used.clear()
     resumed, times = trained(**kept)
     assert times == 1
+    assert used == wanted[-len(used) :] and 0 < len(used) < len(wanted)
     assert equal(whole, resumed)
-    # Of another seed's dropout alone, with the same batches, too.
-    monkeypatch.setattr(update, "modules_generator", ignoring_the_seed)
-    assert not equal(whole, trained()[0])
 
 
 def test_what_is_no_length_is_named(experiment, digits):

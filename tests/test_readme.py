@@ -159,6 +159,13 @@ def test_the_tutorial_prints_what_it_shows() -> None:
             assert float(printed) == pytest.approx(float(expected), rel=0.05, abs=0.05)
         else:
             assert printed == expected
+    gammas, errors, bounds, accuracies = (
+        [float(found) for found in re.findall(rf"{name} ([\d.]+)", done.stdout)]
+        for name in (" gamma", " error", " bound", "accuracy")
+    )
+    assert all(gamma > 0 for gamma in gammas) and len(gammas) == 6
+    assert errors == sorted(errors, reverse=True) and 0.03 < errors[-1] < 0.07 < 4 < bounds[-1], "what the text says"
+    assert accuracies == sorted(accuracies), "end to end is ahead"
 
 
 def test_readme_says_how_to_ask_for_full_lengths(tmp_path: Path) -> None:
@@ -378,9 +385,11 @@ def runs_in_prose() -> dict[str, list[float]]:
                 "prefix-in-training-mode": "batch norms of the frozen blocks in training mode",
             }.items()
         },
-        r"it is (\S+) points with the first line's change and (\S+) with the third's": [
-            round(fmean(on_small[variant]), 6) + 0.0 for variant in ("auxiliary-linear", "paper-text")
+        r"(\S+) points with the first line's change, (\S+) with the second's and (\S+) with the third's": [
+            round(fmean(on_small[variant]), 6) + 0.0
+            for variant in ("auxiliary-linear", "auxiliary-linear-flattened", "paper-text")
         ],
+        r"as in its authors' code, lose (\S+) there": [-fmean(on_small["auxiliary-linear-anew"])],
         r"with linear ones it is (\S+) points lower on CIFAR-10, and (\S+) if": [
             -fmean(changed[variant]) for variant in ("auxiliary-linear-flattened", "auxiliary-linear")
         ],

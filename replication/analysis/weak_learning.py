@@ -49,7 +49,8 @@ COLUMNS = (
 def telescoped_bound(last_edge: float, last_alpha: float, num_classes: int) -> float:
     """(C - 1) (cosh alpha_T - edge_T sinh alpha_T): what the product of sqrt(1 - gamma_t^2) telescopes to.
 
-    At alpha = artanh(edge) it is (C - 1) sqrt(1 - edge^2); where alpha is cut, next to edge one, it is larger. The
+    At alpha = artanh(edge) it is (C - 1) sqrt(1 - edge^2); beyond EDGE_LIMIT, where the product has the limit in the
+    edge's place, it lies between half of the product and all of it. The
     initial edge does not enter: no step of the proof uses it, and in the product it is a factor
     1 / sqrt(1 - edge_0^2) >= 1.
     """

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 # Edges beyond it count as it: a perfect hypothesis module has edge 1, and its alpha = artanh(1) would be infinite.
 EDGE_LIMIT = 1.0 - 1e-12
-# Exponents beyond it would leave float32 with the sums over a batch: from here on, losses follow exp's tangent.
+# Exponents not far beyond it would leave float32: from here on, losses follow exp's tangent.
 _EXPONENT_LIMIT = 60.0
 
 
@@ -200,8 +200,9 @@ class ExpCrossEntropyLoss(nn.Module):
 
 
 def finite_exp(exponents: Tensor) -> Tensor:
-    """exp, and beyond _EXPONENT_LIMIT its tangent there: what is badly wrong keeps a gradient, and a finite one. With
-    every element clamped afterwards, as in the released code, that is the gradient of exp itself but for rounding.
+    """exp, and beyond _EXPONENT_LIMIT its tangent there: what is badly wrong keeps a gradient, and a finite one. Of one
+    exponent per batch, with every element clamped afterwards, as in the released code, that is the gradient of exp
+    itself but for rounding; of several it is theirs as far as they are below the limit.
     """
     limited = exponents.clamp(max=_EXPONENT_LIMIT)
     tangent = math.exp(_EXPONENT_LIMIT) * (1.0 + exponents - _EXPONENT_LIMIT)

@@ -85,7 +85,10 @@ class HypothesisFactory:
             return self._network.head
         if module not in self._heads:
             shape = layer_table(self._network, self._image_shape)[module].output_shape
-            pool, weight = len(shape) == 3 and self._kind != "linear-flattened", self._network.head.linear.weight
+            # In the last stage all classifiers are of the head's kind, as where the head itself is carried through it.
+            of_last_stage = all(start <= module for start in self._network.stage_starts)
+            averaged = self._network.head.pool if of_last_stage else self._kind != "linear-flattened"
+            pool, weight = len(shape) == 3 and averaged, self._network.head.linear.weight
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self._seed + (module if self._kind == "linear-anew" else 0))
                 head = Head(shape[0] if pool else math.prod(shape), weight.shape[0], pool=pool)

@@ -2,8 +2,8 @@
 
 Every process holds the data and draws the same global batch; each takes its share of it. The loss is computed on the
 whole batch's logits (exp of a mean does not split into shares), batch norms see the whole batch's statistics, and
-gradients are summed: the result is that of one process with the same global batch, up to rounding. The first process
-alone records, saves and writes.
+gradients are summed: the result is that of one process with the same global batch, up to rounding (and to what modules
+draw themselves, as dropout does, in every process for its share). The first process alone records, saves and writes.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
         session.seed,
         phase=phase,
     )
-    seed = stream_seed(session.seed, "modules", phase=phase)
+    # BoostResNet's blocks have the phases before the refinement's.
+    seed = stream_seed(session.seed, "modules", phase=len(network.rounds) if done else 0)
     loop = UpdateLoop(network, nn.CrossEntropyLoss(), batches, experiment.optimizer, experiment.runtime, seed=seed)
     curves = session.curve_features(images)
     interval, end = experiment.scaled(experiment.evaluation.interval), done + updates

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,15 +23,22 @@ def generator(seed: int, stream: str, device: torch.device | str = "cpu", phase:
 
 
 @contextmanager
-def modules_generator(device: torch.device) -> Iterator[torch.Generator]:
-    """PyTorch's own generator of `device`, from which modules such as dropout draw; afterwards it is as it was."""
+def seeding_modules(device: torch.device) -> Iterator[Callable[[int], None]]:
+    """Gives what seeds PyTorch's own generators, of the CPU and of `device`, from which modules such as dropout draw;
+    afterwards they are as they were.
+    """
+    generators = [torch.default_generator]
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
-        shared = torch.cuda.default_generators[index]
-    else:
-        shared = torch.default_generator
-    state = shared.get_state()
+        generators.append(torch.cuda.default_generators[index])
+    states = [each.get_state() for each in generators]
+
+    def seed(value: int) -> None:
+        for each in generators:
+            each.manual_seed(value)
+
     try:
-        yield shared
+        yield seed
     finally:
-        shared.set_state(state)
+        for each, state in zip(generators, states, strict=True):
+            each.set_state(state)

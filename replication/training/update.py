@@ -12,7 +12,7 @@ from replication.errors import TrainingError
 from replication.training.checkpoint import Snapshot, join
 from replication.training.distributed import gather_rows, rank, sum_gradients, world
 from replication.training.interruption import asked_to_stop
-from replication.training.seeds import modules_generator
+from replication.training.seeds import seeding_modules
 
 Batch = tuple[Tensor, Tensor]
 
@@ -65,13 +65,15 @@ class UpdateLoop:
         """
         self._model.train()
         last, made = torch.zeros(()), 0
-        with modules_generator(self._device) as drawn_from:
+        with seeding_modules(self._device) as seed_modules:
             while made < updates and not (asked_to_stop() and world() == 1):  # several processes stop together, later
-                drawn_from.manual_seed(self._seed + self._made * world() + rank())
+                seed_modules(self._seed + self._made * world() + rank())
                 last = self._update()
                 self._made += 1
                 made += 1
-        if not bool(torch.isfinite(last)) or not _all_finite(self._parameters):
+        # An infinite second moment makes every later step zero, and nothing else would tell.
+        squares = [state["exp_avg_sq"] for state in self._optimizer.state.values()]
+        if not bool(torch.isfinite(last)) or not _all_finite([*self._parameters, *squares]):
             clamp = "" if self._clamp is not None else ", or set optimizer.gradient_clamp"
             raise TrainingError(
                 f"the training loss is not a finite number any more{where and f' ({where})'}; lower"

@@ -157,6 +157,7 @@ def test_at_saturated_modules_the_loss_stays_below_the_bounds():
     for row in rows:
         assert row["exponential_loss"] <= row["bound_telescoped"] * (1 + 1e-3) <= row["bound_product"]
         assert row["bound_product"] == pytest.approx(math.sqrt(1 - EDGE_LIMIT**2))
+        assert row["gamma_low"] - 1e-6 <= row["gamma"] <= row["gamma_high"] + 1e-6
         assert row["proof_covariance_nonpositive"]
         assert all(math.isfinite(row[f"proof_covariance{end}"]) for end in ("", "_low", "_high"))
     assert rows[1]["exponential_loss"] == pytest.approx(rows[1]["bound_telescoped"], rel=1e-3)  # every margin is one

@@ -13,6 +13,7 @@ from sklearn.ensemble import AdaBoostClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from replication.boosting.adaboost_mm import AdaBoostMM, CostLoss, votes
+from replication.boosting.multiclass import cut
 
 
 def test_two_rounds_by_hand():
@@ -90,7 +91,7 @@ def test_the_training_error_is_under_the_bound_for_any_votes(seed, examples, cla
         statistics = state.add(torch.randint(classes, (examples,), generator=generator))
         margins = state.scores - state.scores.gather(1, labels[:, None])
         following = float(margins.exp().sum()) - examples
-        assert following <= loss * math.sqrt(1 - min(abs(statistics.edge), 1 - 1e-6) ** 2) * (1 + 1e-9)
+        assert following <= loss * math.sqrt(1 - cut(statistics.edge) ** 2) * (1 + 1e-9)
         assert statistics.train_error <= statistics.bound * (1 + 1e-9)
         assert abs(statistics.edge) <= 1 + 1e-12
         loss = following

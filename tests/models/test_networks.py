@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import torch
 import torch.nn.functional as functional
@@ -169,6 +170,14 @@ def test_flattened_linear_classifiers_see_whole_feature_maps_before_the_last_sta
     out = network.rounds[0](g)
     weight, bias = heads[0].linear.weight, heads[0].linear.bias
     torch.testing.assert_close(factory.hypothesis(0)(g), out.flatten(1) @ weight.T + bias)
+
+
+def test_linear_classifiers_found_anew_are_of_the_heads_kind_in_the_last_stage():
+    network = build_network(attrs.evolve(SMALL, reading="paper-text", blocks=3), (3, 8, 8), 10, 0)
+    factory = HypothesisFactory(network, "linear-anew", 0, (3, 8, 8))
+    shapes = {factory.hypothesis(index).auxiliary.head.linear.weight.shape for index in range(len(network.rounds))}
+    assert shapes == {network.head.linear.weight.shape}
+    assert not network.head.pool
 
 
 @pytest.mark.parametrize("index", range(7))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from replication.config import OptimizerParams
+from replication.errors import TrainingError
 from replication.models.resnet import PlainBlock
 from replication.training.seeds import STREAMS, generator, stream_seed
 from replication.training.update import UpdateLoop
@@ -24,6 +25,11 @@ class Scale(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return self.w * inputs
+
+
+class HugeLoss(nn.Module):
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (1e25 * (logits - labels)).sum()
 
 
 class SquareLoss(nn.Module):
@@ -128,3 +134,11 @@ def test_streams_and_phases_of_one_seed_differ_and_are_stable():
     assert stream_seed(0, "batches") != stream_seed(1, "batches")
     drawn = [torch.randint(1000, (5,), generator=generator(7, "batches")).tolist() for _ in range(2)]
     assert drawn[0] == drawn[1]
+
+
+def test_an_update_that_stalls_for_good_is_an_error(experiment):
+    """Squares of such a gradient are infinite: Adam's steps would be zero from then on, and the loss stays finite."""
+    model, params = Scale(), OptimizerParams(0.01, None, 1)
+    loop = UpdateLoop(model, HugeLoss(), lambda: (torch.ones(1), torch.zeros(1)), params, experiment.runtime, seed=0)
+    with pytest.raises(TrainingError, match=r"not a finite number any more; lower optimizer\.learning_rate, or set"):
+        loop.run(2)
