@@ -19,6 +19,8 @@ from replication.config import RuntimeParams
 from replication.errors import TrainingError
 
 _COMPILERS = (os.environ.get("CXX", "c++"), "g++", "clang++")
+# What tells apart processors of one name: x86's keys in /proc/cpuinfo, and ARM's.
+_GENERATION = ("cpu family", "model", "stepping", "CPU implementer", "CPU part")
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 
 
@@ -68,11 +70,12 @@ def peak_memory(device: torch.device) -> int:
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:
     """Device, processor, threads and memory, for run.json."""
+    processor = _processor()
     return {
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "cpu": _cpu("model name") or platform.processor() or platform.machine(),
-        "cpu_model": ", ".join(f"{key} {_cpu(key) or '?'}" for key in ("cpu family", "model", "stepping")),
+        "cpu": processor.get("model name") or platform.processor() or platform.machine(),
+        "cpu_model": ", ".join(f"{key} {processor[key]}" for key in _GENERATION if key in processor) or None,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -106,13 +109,10 @@ def describe_git(package: Path = Path(__file__).parents[1]) -> dict[str, Any]:
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
-def _cpu(key: str) -> str | None:
-    """What /proc/cpuinfo says of the first processor; None where there is no such file or line."""
+def _processor(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """What Linux says of the first processor; nothing elsewhere."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == key:
-                return value.strip()
+        lines = path.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:
-        pass
-    return None
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -1,4 +1,4 @@
-"""What a run says of the code that made it."""
+"""What a run says of the code and the machine that made it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
-from replication.training.device import describe_git
+from replication.training import device
+from replication.training.device import describe_git, describe_hardware
 
 _SETTINGS = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false")
 
@@ -58,3 +60,29 @@ def test_deleted_code_is_a_change(package: Path) -> None:
 
 def test_outside_a_checkout_nothing_is_known(tmp_path: Path) -> None:
     assert describe_git(tmp_path) == {"commit": None, "dirty": None}
+
+
+EPYC = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nstepping\t: 1\n"
+ARM = "processor\t: 0\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "generation"),
+    [
+        (f"{EPYC}\n{EPYC.replace('17', '1')}", "AMD EPYC", "cpu family 25, model 17, stepping 1"),
+        (ARM, None, "CPU implementer 0x41, CPU part 0xd0c"),
+        ("", None, None),
+    ],
+)
+def test_processors_of_one_name_are_told_apart(tmp_path, monkeypatch, text, name, generation) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text(text)
+    read = device._processor(path)
+    monkeypatch.setattr(device, "_processor", lambda: read)
+    found = describe_hardware(torch.device("cpu"))
+    assert found["cpu_model"] == generation
+    assert found["cpu"] == name if name else found["cpu"]
+
+
+def test_without_a_description_of_the_processor_none_is_invented(tmp_path) -> None:
+    assert device._processor(tmp_path / "missing") == {}
