@@ -353,7 +353,20 @@ def runs_in_prose() -> dict[str, list[float]]:
             [-100 * value for value in differences_at_equal_updates(middle, budgets, "validation")]
         ),
         r"on validation images it ends (\S+) points behind \(undecided\)": [-fmean(gaps["validation"])],
-        r"Here it is (\S+) % and (\S+) % after 0\.8 % of the full length, (\S+) % and (\S+) % \(two seeds\)": [
+        r"8,000 more end to end, the two seeds that are there have (\S+) and (\S+) % of the test images right \("
+        r"(\S+) and (\S+) % before\), and (\S+) and (\S+) % of the validation images": [
+            *final(LONGER.format(0.032, "boostresnet-refined"), "test"),
+            *final(LONGER.format(0.032, "boostresnet"), "test")[:2],
+            *final(LONGER.format(0.032, "boostresnet-refined"), "validation"),
+        ],
+        r"after half as many updates, has (\S+) and (\S+) % on average \(seeds (\S+) to (\S+) on": [
+            fmean(final(LONGER.format(0.016, "e2e"), "test")),
+            *mean_and_range(final(LONGER.format(0.016, "e2e"), "validation")),
+        ],
+        r"of the full length, (\S+) % and (\S+) % \(two seeds\) after 3\.2 %": [
+            fmean(final(LONGER.format(0.032, method), "test")) for method in ("boostresnet", "boostresnet-refined")
+        ],
+        r"Here it is (\S+) % and (\S+) % after 0\.8 % of the full length, .* after 3\.2 %, (\S+) % and (\S+) % \(two": [
             ends["cifar10"]["boostresnet"],
             refined,
             longer[0],
@@ -496,6 +509,15 @@ def ends_of(dataset: str) -> dict[str, float]:
     """Mean test accuracy of every method at the end of its runs, in per cent."""
     accuracies = json.loads((ROOT / f"results/{dataset}/test_accuracy.json").read_text(encoding="utf-8"))
     return {name: 100 * value for name, value in accuracies.items() if name != "seeds"}
+
+
+LONGER = "cifar10/budgets/{}/cifar10/{}"
+
+
+def final(runs: str, split: str) -> list[float]:
+    """Accuracy at the end of each seed's run, in per cent."""
+    paths = sorted((ROOT / "results" / runs).glob("seed*/metrics.json"))
+    return [100 * json.loads(path.read_text(encoding="utf-8"))[f"{split}_accuracy"] for path in paths]
 
 
 def extremes(values: list[int]) -> list[float]:
