@@ -82,8 +82,9 @@ summary: setup  ## the digits results on the terminal
 ui: setup  ## browse the runs in MLflow at http://127.0.0.1:5000 (PORT=…)
 	@case "$$MLFLOW_TRACKING_URI" in \
 	  http://*|https://*) echo "the runs are on a server, MLFLOW_TRACKING_URI: $$(echo "$$MLFLOW_TRACKING_URI" | sed 's|//[^/@]*@|//|')" ;; \
-	  *) '$(PY)' -m replication pages 'http://$(if $(findstring :,$(HOST)),[$(HOST)],$(HOST)):$(PORT)'; \
-	     set -x; mlflow ui --host '$(HOST)' --port '$(PORT)' --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" ;; \
+	  *) echo "MLflow takes up to a minute to answer; Ctrl-C ends it (what it prints then is no error)"; \
+	     '$(PY)' -m replication pages 'http://$(if $(findstring :,$(HOST)),[$(HOST)],$(HOST)):$(PORT)'; \
+	     set -x; mlflow ui --workers 1 --host '$(HOST)' --port '$(PORT)' --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" ;; \
 	esac
 
 lint: setup  ## style, format and types

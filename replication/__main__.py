@@ -257,7 +257,7 @@ def summary(dataset: Dataset) -> None:
 
 @app.command()
 def readme(check: Annotated[bool, typer.Option("--check", help="Only say whether they are current.")] = False) -> None:
-    """Bring the tables in README.md and docs/RESULTS.md up to date with results/."""
+    """Bring the tables in README.md and docs/ up to date with results/."""
     from replication.report.readme import PAGES, is_current, update_page
 
     for page in PAGES:

@@ -60,7 +60,7 @@ def adopt(
         ResultsError: it is incomplete, damaged, or was made with other parameters, data or code; the line says which.
     """
     if not source.is_dir():
-        raise ResultsError(f"there is no folder {source}; give the run directory that was copied")
+        raise ResultsError(f"{source} is no folder; give the run directory that was copied")
     description = read_description(source)
     dataset, method, seed = _identity(source, description)
     experiment = load_experiment(dataset, params)

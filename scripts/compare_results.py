@@ -35,6 +35,7 @@ def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
     differences += [f"{name} was not expected" for name in sorted(found - names)]
     if differences:
         return differences, ""
+    runs = f"{len(names)} runs{_kept(expected, actual, names)}"
     pairs = {name: (_read(expected / name / "metrics.json"), _read(actual / name / "metrics.json")) for name in names}
     if all(_machine(expected / name) == _machine(actual / name) for name in names):
         for name, (old, new) in sorted(pairs.items()):
@@ -46,24 +47,32 @@ def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
             for table in sorted(_tables(expected, names) | _tables(actual, names))
             if _content(expected / table) != _content(actual / table)
         ]
-        return differences, f"{len(names)} runs, same kind of machine: all metrics, curves and tables exactly equal"
+        return differences, f"{runs}, same kind of machine: all metrics, curves and tables exactly equal"
     largest, largest_allowed = 0.0, 0.0
     for method in sorted({name.parent.as_posix() for name in names}):
-        runs = [pair for name, pair in pairs.items() if name.parent.as_posix() == method]
+        seeds = [pair for name, pair in pairs.items() if name.parent.as_posix() == method]
         for key in _ACCURACIES:
-            published = [old[key] for old, _ in runs]
-            old_mean, new_mean = fmean(published), fmean(new[key] for _, new in runs)
-            allowed = max(TOLERANCE, stdev(published) / len(runs) ** 0.5 / 2) if len(runs) > 1 else TOLERANCE
+            published = [old[key] for old, _ in seeds]
+            old_mean, new_mean = fmean(published), fmean(new[key] for _, new in seeds)
+            allowed = max(TOLERANCE, stdev(published) / len(seeds) ** 0.5 / 2) if len(seeds) > 1 else TOLERANCE
             largest, largest_allowed = max(largest, abs(old_mean - new_mean)), max(largest_allowed, allowed)
             if abs(old_mean - new_mean) > allowed:
                 differences.append(
                     f"{method}: mean {key} was {old_mean:.4f}, is {new_mean:.4f}; rounding is allowed {allowed:.4f}"
                 )
     manner = (
-        f"{len(names)} runs, another kind of machine: means differ by at most {100 * largest:.2f} points; allowed are "
+        f"{runs}, another kind of machine: means differ by at most {100 * largest:.2f} points; allowed are "
         f"{100 * TOLERANCE:.1f}, and up to {100 * largest_allowed:.1f} where the seeds differ more"
     )
     return differences, manner
+
+
+def _kept(expected: Path, actual: Path, names: set[Path]) -> str:
+    """How many runs are the expected ones themselves, as those are that a stage left alone: a run made anew has other
+    times in run.json.
+    """
+    same = sum(_content(expected / name / "run.json") == _content(actual / name / "run.json") for name in names)
+    return f" ({same} of them not made anew)" if same else ""
 
 
 def _tables(folder: Path, runs: set[Path]) -> set[Path]:

@@ -298,5 +298,5 @@ def test_what_dvc_says_is_passed_on_with_what_to_do(workspace, monkeypatch):
 
 
 def test_a_folder_that_is_none_is_refused(workspace):
-    with pytest.raises(ResultsError, match="there is no folder"):
+    with pytest.raises(ResultsError, match="nowhere is no folder; give the run directory"):
         adopt(workspace / "nowhere", Path("params.yaml"))

@@ -88,6 +88,11 @@ def test_every_default_states_its_source(line):
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
+        (
+            "defaults.optimizer.learning_rat",
+            0.9,
+            r"'optimizer\.learning_rat'; did you mean 'learning_rate'\? known here",
+        ),
         ("defaults.optimizer.momentum", 0.9, r"unknown parameter 'optimizer\.momentum'; known here are learning_rate"),
         ("experiments.digits.boostresnet", {"gama_threshold": 0}, r"unknown parameter 'boostresnet\.gama_threshold'"),
         ("defaults.budget", "all", r"budget must be float, got 'all'"),
@@ -252,7 +257,11 @@ def test_variants_change_what_they_say_and_nothing_else():
             r"ablations\.no-clamp\.methods must be a list of different names",
         ),
         ("ablations.no-clamp.datasets", "digits", r"ablations\.no-clamp\.datasets must be a list of different names"),
-        ("ablations.no-clamp.datasets", ["cifar"], r"ablations\.no-clamp\.datasets: unknown name 'cifar'; known"),
+        (
+            "ablations.no-clamp.datasets",
+            ["cifar"],
+            r"ablations\.no-clamp\.datasets: unknown name 'cifar'; did you mean 'cifar10'\? known",
+        ),
         ("defaults.budget", 0, r"defaults: budget must be above 0"),
     ],
 )
@@ -298,7 +307,10 @@ def test_a_refinement_under_another_budget_comes_after_what_it_starts_from(tmp_p
         ({"imagenet": {}}, r"unknown dataset 'budgets\.imagenet'; known are digits"),
         ({"mnist": [0.5]}, r"budgets\.mnist: must be a section of named values, got \[0\.5\]"),
         ({"mnist": {"sgd": [1]}}, r"budgets\.mnist: unknown name 'sgd'; known are boostresnet, e2e"),
-        ({"mnist": {"hist-gradient-boosting": [1]}}, r"unknown name 'hist-gradient-boosting'; known are"),
+        (
+            {"mnist": {"hist-gradient-boosting": [1]}},
+            r"unknown name 'hist-gradient-boosting'; did you mean 'gradient-boosting'\? known are",
+        ),
         ({"mnist": {"e2e": 0.5}}, r"budgets\.mnist\.e2e must be a list of different budgets, got 0\.5"),
         (
             {"digits": {"e2e": [0.5, 0.5]}},

@@ -99,8 +99,9 @@ def identify(path: Path, archive: Archive) -> Source:
 def mismatch(source: Source, archive: Archive) -> str:
     """Why a copy is not the official one, with both checksums."""
     return (
-        f"MD5 {source.md5} ({source.size} bytes) where the official copy has {archive.md5} ({archive.size} bytes); in "
-        f"data/raw or {MIRROR_VARIABLE}, data.allow_unofficial: true would accept it and mark every result"
+        f"MD5 {source.md5} ({source.size} bytes) where the official copy has {archive.md5} ({archive.size} bytes): "
+        "damaged, then copy it again; or another copy on purpose, which data.allow_unofficial: true takes from "
+        f"data/raw or {MIRROR_VARIABLE} and marks in every result"
     )
 
 
@@ -152,7 +153,8 @@ def _take(place: str | Path, archive: Archive, path: Path, allow_unofficial: boo
 def _copy(place: Path, archive: Archive, path: Path, allow_unofficial: bool) -> Source:
     try:
         if not place.is_file():
-            raise GiveUp("no such file")
+            folder = place.parents[1]  # that of the mirror, which holds DATASET/NAME
+            raise GiveUp("no such file" if folder.is_dir() else f"there is no folder {folder}")
         if place.stat().st_size > ceiling(archive):
             raise GiveUp(f"{place.stat().st_size} bytes, far more than the official {archive.size}")
         with place.open("rb"):

@@ -135,8 +135,11 @@ def statistics(images: Images, scale: int) -> tuple[tuple[float, ...], tuple[flo
     From a histogram of pixel values, in integers of any size: only the last division and root are rounded.
 
     Raises:
-        DataError: `images` has other values than uint8, another number of axes than four, or nothing in it.
+        DataError: `images` has other values than uint8, another number of axes than four, or nothing in it; or
+            `scale` is not between 1 and 255.
     """
+    if not 1 <= scale <= 255:
+        raise DataError(f"scale is {scale}; it is the largest pixel value there can be, 1 to 255")
     if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
         raise DataError(
             f"images are {images.dtype} {images.shape}; must be uint8 (N, channels, height, width), one image at least"

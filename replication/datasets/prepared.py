@@ -244,7 +244,8 @@ def _validate_arrays(dataset: PreparedDataset) -> None:
         images, labels = dataset.images[split], dataset.labels[split]
         if images.ndim != 4 or images.shape[1:] != shape or images.shape[1] != channels or 0 in images.shape:
             raise ValueError(
-                f"{split} images have shape {images.shape}, must be (N, {channels}, height, width), all alike"
+                f"{split} images have shape {images.shape}, must be (N, {channels}, height, width), N at least 1, all "
+                "alike"
             )
         if images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
             raise ValueError(
@@ -257,6 +258,8 @@ def _validate_arrays(dataset: PreparedDataset) -> None:
                 f"{split} has labels {labels.min()} to {labels.max()}, beyond its {len(dataset.classes)} classes; they "
                 "count from 0"
             )
+        if split == "train" and labels.min() == labels.max():
+            raise ValueError(f"train has images of one class alone, {labels.min()}; there is nothing to learn")
         if images.max() > dataset.scale:
             raise ValueError(f"{split} has pixels above {dataset.scale}")
         if images.max() <= 1 < dataset.scale:

@@ -9,6 +9,7 @@ import attrs
 
 from replication.report.ablations import difference_text
 from replication.report.comparisons import (
+    agree,
     equal_operations_points,
     equal_updates_points,
     joined,
@@ -37,12 +38,15 @@ class Budgeted:
         results: all methods' runs; under another budget than the experiment's own, the curves of end to end, where
             they are the longest, have the points of shorter runs as well.
         compared: BoostResNet's runs with the end-to-end runs to hold them against, whatever the budget of those.
+        compared_too: the same with further end-to-end runs, whose curves are others (trained on another machine); no
+            runs of that kind where there are none.
     """
 
     budget: float
     own: bool
     results: DatasetResults
     compared: DatasetResults
+    compared_too: DatasetResults
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -80,18 +84,24 @@ def _with_curves(own: DatasetResults, by_budget: dict[float, DatasetResults]) ->
     for budget, found in by_budget.items():
         # Where curves do not go together, a budget's own run comes first, then the experiment's.
         end_to_end = [run for one in (found, own, *others) for run in one.of("e2e")]
-        seeds = sorted({run.seed for run in end_to_end})
-        curves = {seed: joined([run for run in end_to_end if run.seed == seed]) for seed in seeds}
+        curves = _curves(end_to_end)
+        further = _curves([run for run in end_to_end if not agree(run, curves[run.seed])])
         runs = dict(found.runs)
         if found is not own and "e2e" in runs:
             runs["e2e"] = tuple(
                 curves[run.seed] if curves[run.seed].path == run.path else run for run in found.of("e2e")
             )
-        compared = {"boostresnet": found.of("boostresnet"), "e2e": tuple(curves.values())}
-        budgets.append(
-            Budgeted(budget, found is own, DatasetResults(found.dataset, runs), DatasetResults(found.dataset, compared))
+        compared, compared_too = (
+            DatasetResults(found.dataset, {"boostresnet": found.of("boostresnet"), "e2e": tuple(each.values())})
+            for each in (curves, further)
         )
+        budgets.append(Budgeted(budget, found is own, DatasetResults(found.dataset, runs), compared, compared_too))
     return tuple(budgets)
+
+
+def _curves(runs: Sequence[Run]) -> dict[int, Run]:
+    """By seed, ascending, the runs of that seed joined."""
+    return {seed: joined([run for run in runs if run.seed == seed]) for seed in sorted({run.seed for run in runs})}
 
 
 def with_boostresnet(budgets: Sequence[Budgeted]) -> tuple[Budgeted, ...]:
@@ -114,12 +124,16 @@ def updates_worth(budgeted: Budgeted, cost: Cost | None) -> list[int]:
     return [round(rounds[-1]) for rounds in made if rounds]
 
 
-def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test") -> list[float]:
+def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test", *, too: bool = False) -> list[float]:
     """Accuracy of BoostResNet less that of end to end at as many operations, both on the images of `split` behind the
     curves; for the seeds whose end-to-end run was evaluated before and after.
+
+    Args:
+        too: by the further end-to-end runs, `compared_too`.
     """
-    points = equal_operations_points(budgeted.compared, cost)
-    return [ours - theirs for ours, theirs in paired_accuracies(budgeted.compared, points, split)]
+    results = budgeted.compared_too if too else budgeted.compared
+    points = equal_operations_points(results, cost)
+    return [ours - theirs for ours, theirs in paired_accuracies(results, points, split)]
 
 
 def differences_at_equal_updates(budgeted: Budgeted, budgets: Sequence[Budgeted], split: str = "test") -> list[float]:
@@ -204,6 +218,7 @@ def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
             "operations, on the images behind the curves, in percentage points, paired by seed, with Student's 95 % "
             "interval of the mean; a dash where the curve of end to end does not reach that far, or begins later."
         )
+    sentences += _by_further_curves(name, budgets, cost)
     exact = [_exact(budgeted) for budgeted in budgets]
     if all(exact):
         texts = [f"{one.budget:g}: {percent(value, _NONE)}" for one, value in zip(budgets, exact, strict=True)]
@@ -212,6 +227,18 @@ def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
             f"only some are known to be. Test accuracy on those, by budget: {'; '.join(texts)}."
         )
     return sentences
+
+
+def _by_further_curves(name: str, budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
+    """The same differences by the further end-to-end runs, of which nothing says that they are the worse measure."""
+    texts = []
+    for one in budgets:
+        test, validation = (differences(one, cost, split, too=True) for split in ("test", "validation"))
+        if test or validation:
+            texts.append(f"{one.budget:g}: test {difference_text(test)}, validation {difference_text(validation)}")
+    others = sorted({run.metrics.budget for one in budgets for run in one.compared_too.of("e2e")})
+    named = ", ".join(f"{budget:g}" for budget in others)
+    return [f"{name}, by further end-to-end runs, of budget {named}: {'; '.join(texts)}."] if texts else []
 
 
 def _exact(budgeted: Budgeted) -> Estimate | None:

@@ -20,7 +20,8 @@ from replication.report.macros import latex_numbers
 from replication.report.render import latex_results, latex_rounds, latex_targets, state_text
 from replication.report.results import load_results
 from replication.report.tables import results_table, round_rows
-from replication.report.verdicts import latex_claims, load_budget_verdicts, load_verdicts
+from replication.report.verdict_pages import latex_claims
+from replication.report.verdicts import load_budget_verdicts, load_verdicts
 
 _OPTIONAL = ("rounds.tex", "claims.tex", "cost.tex", "ablations.tex", "budgets.tex", "budget-claims.tex")
 

@@ -41,14 +41,20 @@ def joined(runs: Sequence[Run]) -> Run:
     shorter ones have. The first updates of a run do not depend on how many follow, so that curves agree where they
     meet; where they do not (another machine, other images) or never meet, it is the first run as it is.
     """
-    first, longest = runs[0], max(runs, key=lambda run: run.metrics.gradient_updates)
-    points = {point.gradient_updates: point for point in longest.history}
+    longest = max(runs, key=lambda run: run.metrics.gradient_updates)
     for run in runs:
-        meet = [point for point in run.history if point.gradient_updates and point.gradient_updates in points]
-        if _images(run) != _images(longest) or not meet or any(points[at.gradient_updates] != at for at in meet):
-            return first
-        points |= {point.gradient_updates: point for point in run.history}
-    return attrs.evolve(longest, history=tuple(points[updates] for updates in sorted(points)))
+        if not agree(run, longest):
+            return runs[0]
+        points = {point.gradient_updates: point for point in (*longest.history, *run.history)}
+        longest = attrs.evolve(longest, history=tuple(points[updates] for updates in sorted(points)))
+    return longest
+
+
+def agree(run: Run, other: Run) -> bool:
+    """Whether their curves are of the same images, and meet, and are the same where they do."""
+    points = {point.gradient_updates: point for point in other.history}
+    meet = [point for point in run.history if point.gradient_updates and point.gradient_updates in points]
+    return _images(run) == _images(other) and bool(meet) and all(points[at.gradient_updates] == at for at in meet)
 
 
 def _pairs(results: DatasetResults) -> list[tuple[Run, Run]]:

@@ -1,4 +1,4 @@
-"""The tables in README.md and docs/RESULTS.md, each between two markers, always made from `results/`."""
+"""The tables in README.md, docs/RESULTS.md and docs/SPEED.md, each between two markers, always made from `results/`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from replication.files import atomic_path
 from replication.report.ablations import load_ablations, markdown_ablations
 from replication.report.budgets import load_budgeted, markdown_budgets, tables_of_others
 from replication.report.costs import TARGETS_OF, load_cost
-from replication.report.render import ESSENTIAL, markdown_results, markdown_targets
+from replication.report.lines import COMPARED
+from replication.report.render import markdown_results, markdown_targets
 from replication.report.results import load_results
 from replication.report.tables import ResultsTable, results_table
-from replication.report.verdict_pages import load_sheets, markdown_claims, markdown_overview
+from replication.report.verdict_pages import load_sheets, markdown_claims, markdown_counts, markdown_overview
 
 #: The pages with such tables, relative to the root of the checkout.
-PAGES = (Path("README.md"), Path("docs/RESULTS.md"))
+PAGES = (Path("README.md"), Path("docs/RESULTS.md"), Path("docs/SPEED.md"))
 
 
 def update_page(page: Path, results_root: Path = Path("results")) -> bool:
@@ -86,9 +87,12 @@ def _budgets(results_root: Path) -> str:
 
 #: The tables by the name in their markers. Those in full are for pages in docs/.
 _TABLES: dict[str, Callable[[Path], str]] = {
-    "results": lambda root: markdown_results(_results(root), ESSENTIAL),
+    "results": lambda root: markdown_results(
+        [table for table in _results(root) if table.dataset != "digits"], COMPARED
+    ),  # digits are there to try
     "results-in-full": lambda root: markdown_results(_results(root)),
-    "claims": lambda root: markdown_overview(load_sheets(root)),
+    "claims-counted": lambda root: markdown_counts(load_sheets(root)),
+    "claims": lambda root: markdown_overview(load_sheets(root), root="../"),
     "claims-in-full": lambda root: markdown_claims(load_sheets(root), root="../"),
     "budgets": _budgets,
     "ablations": lambda root: markdown_ablations({name: load_ablations(name, root) for name in DATASETS}),

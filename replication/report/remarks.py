@@ -10,15 +10,13 @@ from replication.report.results import DatasetResults, Run, budgets_of
 _BLOCK_BY_BLOCK = ("boostresnet", "boostresnet-refined", BINARY)
 
 
-def remark(runs: Sequence[Run], budgets: Sequence[float] = ()) -> str:
-    """What sets these runs, all of one method, apart from the others of the table, whose budgets are `budgets`; empty
-    where nothing does.
-    """
-    return "; ".join([*_of_method(runs[0]), *_of_settings(runs[0]), *_of_budget(runs, budgets)]) if runs else ""
+def remarks(runs: Sequence[Run], budgets: Sequence[float] = ()) -> tuple[str, ...]:
+    """What sets these runs, all of one method, apart from others; `budgets` are those of the table they stand in."""
+    return (*_of_method(runs[0]), *_of_settings(runs[0]), *_of_budget(runs, budgets)) if runs else ()
 
 
 def detail(runs: Sequence[Run]) -> str:
-    """What of the remark differs from dataset to dataset."""
+    """What of the remarks differs from dataset to dataset."""
     run = next(iter(runs), None)
     if run is not None and run.method == STOCK_LIBRARY:
         fitted = run.metrics.train_samples

@@ -21,7 +21,7 @@ from replication.report.labels import (
     METHOD_STYLES,
 )
 from replication.report.records import HistoryPoint
-from replication.report.remarks import curve_images, detail, remark
+from replication.report.remarks import curve_images, detail, remarks
 from replication.report.reported import Reported, reported
 from replication.report.results import DatasetResults, Run, budgets_of
 
@@ -32,8 +32,8 @@ class ResultRow:
 
     `exact_test` is the test accuracy on the images of an unofficial copy that are known to be the official ones;
     `learners` counts weak learners (the rounds of BoostResNet, whose weak learners are differences of hypothesis
-    modules) and is empty for what is no sum of them; `budgets` is empty for what has no lengths to shorten; `remark` is
-    what a reader must know before comparing the line, and `detail` what of it differs from dataset to dataset.
+    modules) and is empty for what is no sum of them; `budgets` is empty for what has no lengths to shorten; `remarks`
+    are what a reader must know before comparing the line, and `detail` what of them differs from dataset to dataset.
     """
 
     key: str
@@ -49,7 +49,7 @@ class ResultRow:
     reported: Reported | None
     budgets: tuple[float, ...] = ()
     learners: tuple[int, ...] = ()
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
     detail: str = ""
     exact_test: Estimate | None = None
 
@@ -172,7 +172,7 @@ def _method_row(results: DatasetResults, method: str, label: str) -> ResultRow:
         reported=reported(results.dataset, method),
         budgets=budgets_of(runs),
         learners=tuple(count for run in runs if (count := _learners(run)) is not None),
-        remark=remark(runs, results.budgets),
+        remarks=remarks(runs, results.budgets),
         detail=detail(runs),
         exact_test=_estimate([run.metrics.exact_test_accuracy for run in runs]) if runs else None,
     )
@@ -198,7 +198,7 @@ def _early_row(results: DatasetResults, key: str, label: str, pairs: list[tuple[
         seconds=_mean([_seconds_at(run, point.gradient_updates) for run, point in pairs]),
         reported=None,
         budgets=budgets_of(runs),
-        remark=remark(runs, results.budgets),
+        remarks=remarks(runs, results.budgets),
     )
 
 

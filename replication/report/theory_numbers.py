@@ -140,6 +140,8 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
             found = differences(longest, cost, split)
             values[f"budgets/compared/{split}"] = difference_text(found, _POINTS)
             values[f"budgets/compared/{split}/words"] = lead_text(found)
+            if further := differences(longest, cost, split, too=True):
+                values[f"budgets/compared/{split}/further"] = difference_text(further, _POINTS)
     return values
 
 
@@ -161,6 +163,8 @@ def _other_methods(results: DatasetResults) -> dict[str, str]:
                 f"{row.key}/seeds": quantity(len(row.seeds), "seed"),
                 f"{row.key}/gradient_updates": counts(row.gradient_updates, ""),
             }
+            if row.exact_test:
+                texts[f"{row.key}/exact"] = points_text(row.exact_test) or ""
     for split in ("test", "validation"):
         refined = differences_at_end(results, "boostresnet-refined", "e2e", f"{split}_accuracy", equal_updates=True)
         texts |= {f"gap/refined/{split}": difference_text(refined, _POINTS)} if refined else {}

@@ -1,4 +1,4 @@
-"""The judged claims in the README and docs/RESULTS.md: Markdown tables over all datasets and budgets."""
+"""The judged claims as tables: Markdown over all datasets and budgets for docs/RESULTS.md, LaTeX for the article."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 import attrs
 
 from replication.config import DATASETS
+from replication.report.claims import UNJUDGED
+from replication.report.formats import latex_escape, quantity
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
+from replication.report.multiplicity import corrected_text
 from replication.report.verdicts import (
     Judged,
     applying,
@@ -50,14 +53,14 @@ def load_sheets(results_root: Path = Path("results")) -> list[Sheet]:
     return sheets
 
 
-def markdown_overview(sheets: Sequence[Sheet]) -> str:
+def markdown_overview(sheets: Sequence[Sheet], root: str = "") -> str:
     """One Markdown table: a line per claim about any dataset with runs, a column per dataset and budget, linked to
-    claims.json, which names the runs. To stand in the root of the checkout.
+    claims.json, which names the runs, by way of `root`.
     """
     shown = [sheet for sheet in sheets if sheet.verdicts]
     ids = dict.fromkeys(one.id for sheet in shown for one in sheet.verdicts)
     heads = [
-        f"[{DATASET_LABELS[sheet.dataset]}](results/{sheet.dataset}/claims.json)"
+        f"[{sheet.name}]({root}results/{sheet.dataset}/claims.json)"
         + (f" ({UNOFFICIAL})" if is_unofficial(sheet.verdicts) else "")
         for sheet in shown
     ]
@@ -68,13 +71,17 @@ def markdown_overview(sheets: Sequence[Sheet]) -> str:
         known = [one for one in found if one is not None]
         if any(one.applies for one in known):
             lines.append(_row([_named(known[0]), known[0].source, *(one.words if one else _NONE for one in found)]))
-    counts = [f"{sheet.name}: {counted(applying(sheet.verdicts))}." for sheet in shown]
-    return "\n".join([*lines, "", " ".join([*counts, *[_DAGGER] * _any_added(sheets)])])
+    return "\n".join([*lines, *["", _DAGGER] * _any_added(sheets)])
+
+
+def markdown_counts(sheets: Sequence[Sheet]) -> str:
+    """A line per dataset and budget with verdicts: how many claims hold, how many fail."""
+    return "\n".join(f"- {sheet.name}: {counted(applying(sheet.verdicts))}." for sheet in sheets if sheet.verdicts)
 
 
 def markdown_claims(sheets: Sequence[Sheet], root: str = "") -> str:
     """One Markdown table: a line per claim about a dataset, with what was measured and its verdict or why there is
-    none, linked to claims.json, which names the runs, by way of `root`; sentences below.
+    none, linked to claims.json, which names the runs, by way of `root`; remarks below.
     """
     names = ("Dataset", "Budget", "Claim", "Source", "Criterion", "Measured", "n", "Verdict")
     lines = ["| " + " | ".join(names) + " |", "|---|---:|---|---|---|---|---:|---|"]
@@ -85,6 +92,7 @@ def markdown_claims(sheets: Sequence[Sheet], root: str = "") -> str:
         "Behind a mean, in brackets, Student's 95 % interval, which must lie inside the range for the claim to hold and"
         " outside it to fail; a claim about every seed holds if all meet it and fails if at least two do not; what is"
         " measured without seeds lies in its range or not.",
+        *_corrected(sheets),
         "A verdict leads to the runs it rests on.",
         *[_DAGGER] * _any_added(sheets),
         "All other criteria were fixed before the results, but for a preliminary digits run; what was reworded since is"
@@ -92,7 +100,39 @@ def markdown_claims(sheets: Sequence[Sheet], root: str = "") -> str:
         *["That BoostResNet's runs under other budgets are judged, too, was decided after they had been seen."]
         * any(sheet.budget for sheet in sheets),
     ]
-    return "\n".join([*lines, "", " ".join(remarks)])
+    return "\n".join([*lines, "", *(f"- {text}" for text in remarks)])
+
+
+def latex_claims(dataset: str, verdicts: Sequence[Judged], budget: str = "") -> str:
+    """A longtable of the claims that were judged, and sentences on the others; sentences alone if nothing ran.
+
+    Args:
+        budget: of what runs, if not of the experiment's own.
+    """
+    label, chosen = DATASET_LABELS[dataset] + (f" at budget {budget}" if budget else ""), applying(verdicts)
+    judged = [one for one in chosen if one.verdict not in UNJUDGED]
+    if not judged:
+        return latex_escape(f"{label}: none of {len(chosen)} claims was judged. {_unjudged(verdicts)}") + "\n\n"
+    columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}}}" for width in ("19mm", "60mm", "24mm", "29mm"))
+    names = ("Id", "Claim and source", "Criterion", "Measured", "Verdict")
+    heading = " & ".join(rf"\textbf{{{name}}}" for name in names)
+    lines = [
+        rf"\begin{{longtable}}{{@{{}}{columns}l@{{}}}}",
+        rf"\caption{{Verdicts on {latex_escape(label)}: {latex_escape(counted(chosen))}. {_evidence_text(chosen)}}}"
+        rf"\label{{tab:{dataset}-claims{f'-{budget}' if budget else ''}}}\\",
+        rf"\toprule {heading} \\ \midrule \endfirsthead",
+        rf"\toprule {heading} \\ \midrule \endhead",
+        r"\bottomrule \endfoot",
+    ]
+    for one in judged:
+        identifier = latex_escape(one.id).replace("-", r"-\allowbreak{}") + (r"$^\dagger$" if one.added else "")
+        measured = "; ".join(filter(None, (one.cell, one.qualification, one.reason)))
+        texts = (f"{one.claim} {one.source}", one.criterion, measured)
+        verdict = rf"\verdict{{{latex_escape(one.verdict)}}}"
+        lines.append(" & ".join([identifier, *map(latex_escape, texts), verdict]) + r" \\[1pt]")
+    corrected = corrected_text(verdicts)
+    remarks = [f"{label}: {corrected}."] if corrected else []
+    return "\n".join([*lines, r"\end{longtable}", latex_escape(" ".join([*remarks, _unjudged(verdicts)])), ""])
 
 
 def _any_added(sheets: Sequence[Sheet]) -> bool:
@@ -100,13 +140,19 @@ def _any_added(sheets: Sequence[Sheet]) -> bool:
 
 
 def _counts(sheets: Sequence[Sheet]) -> list[str]:
-    """A sentence per sheet: 'digits: 8 hold, 1 not judged. Not judged, for want of budget: 6a.'."""
+    """A line per sheet: 'digits: 8 hold, 1 not judged. Not judged, for want of budget: 6a.'."""
     return [
         f"{sheet.name}: {counted(applying(sheet.verdicts))}. {unjudged_text(sheet.verdicts)}".rstrip()
         if sheet.verdicts
         else f"{sheet.name}: no claim judged yet."
         for sheet in sheets
     ]
+
+
+def _corrected(sheets: Sequence[Sheet]) -> list[str]:
+    """What remains when it counts that several questions were asked of the same runs."""
+    texts = [f"{sheet.name}: {text}" for sheet in sheets if (text := corrected_text(sheet.verdicts))]
+    return [f"Several means are judged on the same few runs. {'; '.join(texts)}."] if texts else []
 
 
 def _named(judged: Judged) -> str:
@@ -125,3 +171,22 @@ def _line(dataset: str, judged: Judged, root: str) -> str:
     verdict += f": {judged.reason}" if judged.reason else ""
     name, n = DATASET_LABELS[dataset] + data, str(judged.n)
     return _row((name, budget, _named(judged), judged.source, judged.criterion, judged.cell, n, verdict))
+
+
+def _unjudged(verdicts: Sequence[Judged]) -> str:
+    """`unjudged_text`, and the claims about other data."""
+    others = ", ".join(judged.id for judged in verdicts if not judged.applies)
+    return " ".join(filter(None, (unjudged_text(verdicts), f"About other data: {others}." if others else "")))
+
+
+def _evidence_text(chosen: Sequence[Judged]) -> str:
+    """Seeds, budget and data behind the verdicts, for a caption."""
+    seeds = sorted({judged.n for judged in chosen if judged.n and judged.interval_method})
+    parts = []
+    if seeds:
+        parts.append(("" if seeds[0] == seeds[-1] else f"{seeds[0]} to ") + quantity(seeds[-1], "seed"))
+    if (budgets := budgets_text(chosen)) != _NONE:
+        parts.append(f"budget {budgets}")
+    if is_unofficial(chosen):
+        parts.append(UNOFFICIAL)
+    return latex_escape(", ".join(parts) + ".") if parts else ""

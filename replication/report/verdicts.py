@@ -1,4 +1,4 @@
-"""The judged claims (claims.json), read, and as LaTeX and numbers; `verdict_pages` has them as Markdown."""
+"""The judged claims (claims.json), read, counted, and as numbers for prose; `verdict_pages` has them as tables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from replication.errors import ResultsError
 from replication.files import sha256
 from replication.report.claims import CRITERIA, NOT_RUN, SCHEMA, UNJUDGED, VERDICTS
 from replication.report.fields import Fields, read_object
-from replication.report.formats import all_equal, latex_escape, quantity, significant
-from replication.report.labels import DATASET_LABELS, UNOFFICIAL
+from replication.report.formats import all_equal, quantity, significant
 
 _NONE = "\N{EN DASH}"
 
@@ -166,42 +165,16 @@ def applying(verdicts: Sequence[Judged]) -> list[Judged]:
 
 
 def counted(verdicts: Sequence[Judged]) -> str:
-    """'8 hold, 2 fail, 1 inconclusive, 3 not judged', without what there is none of."""
+    """'8 hold (1 vacuous), 2 fail, 1 inconclusive, 3 not judged', without what there is none of."""
     found = Counter(judged.verdict for judged in verdicts)
+    qualified = Counter(judged.qualification for judged in verdicts if judged.qualification)
     words = {"holds": ("holds", "hold"), "fails": ("fails", "fail")}
+    behind = {"holds": "".join(f" ({number} {text})" for text, number in qualified.items())}
     return ", ".join(
-        f"{found[name]} {words.get(name, (name, name))[found[name] != 1]}" for name in VERDICTS if found[name]
+        f"{found[name]} {words.get(name, (name, name))[found[name] != 1]}{behind.get(name, '')}"
+        for name in VERDICTS
+        if found[name]
     )
-
-
-def latex_claims(dataset: str, verdicts: Sequence[Judged], budget: str = "") -> str:
-    """A longtable of the claims that were judged, and sentences on the others; sentences alone if nothing ran.
-
-    Args:
-        budget: of what runs, if not of the experiment's own.
-    """
-    label, chosen = DATASET_LABELS[dataset] + (f" at budget {budget}" if budget else ""), applying(verdicts)
-    judged = [one for one in chosen if one.verdict not in UNJUDGED]
-    if not judged:
-        return latex_escape(f"{label}: none of {len(chosen)} claims was judged. {_unjudged(verdicts)}") + "\n\n"
-    columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}}}" for width in ("19mm", "60mm", "24mm", "29mm"))
-    names = ("Id", "Claim and source", "Criterion", "Measured", "Verdict")
-    heading = " & ".join(rf"\textbf{{{name}}}" for name in names)
-    lines = [
-        rf"\begin{{longtable}}{{@{{}}{columns}l@{{}}}}",
-        rf"\caption{{Verdicts on {latex_escape(label)}: {latex_escape(counted(chosen))}. {_evidence_text(chosen)}}}"
-        rf"\label{{tab:{dataset}-claims{f'-{budget}' if budget else ''}}}\\",
-        rf"\toprule {heading} \\ \midrule \endfirsthead",
-        rf"\toprule {heading} \\ \midrule \endhead",
-        r"\bottomrule \endfoot",
-    ]
-    for one in judged:
-        identifier = latex_escape(one.id).replace("-", r"-\allowbreak{}") + (r"$^\dagger$" if one.added else "")
-        measured = "; ".join(filter(None, (one.cell, one.qualification, one.reason)))
-        texts = (f"{one.claim} {one.source}", one.criterion, measured)
-        verdict = rf"\verdict{{{latex_escape(one.verdict)}}}"
-        lines.append(" & ".join([identifier, *map(latex_escape, texts), verdict]) + r" \\[1pt]")
-    return "\n".join([*lines, r"\end{longtable}", latex_escape(_unjudged(verdicts)), ""])
 
 
 def unjudged_text(verdicts: Sequence[Judged]) -> str:
@@ -214,25 +187,6 @@ def unjudged_text(verdicts: Sequence[Judged]) -> str:
         f"{verdict.capitalize()}{f', for want of {lacks}' if lacks else ''}: {', '.join(ids)}."
         for (verdict, lacks), ids in by_reason.items()
     )
-
-
-def _unjudged(verdicts: Sequence[Judged]) -> str:
-    """`unjudged_text`, and the claims about other data."""
-    others = ", ".join(judged.id for judged in verdicts if not judged.applies)
-    return " ".join(filter(None, (unjudged_text(verdicts), f"About other data: {others}." if others else "")))
-
-
-def _evidence_text(chosen: Sequence[Judged]) -> str:
-    """Seeds, budget and data behind the verdicts, for a caption."""
-    seeds = sorted({judged.n for judged in chosen if judged.n and judged.interval_method})
-    parts = []
-    if seeds:
-        parts.append(("" if seeds[0] == seeds[-1] else f"{seeds[0]} to ") + quantity(seeds[-1], "seed"))
-    if (budgets := budgets_text(chosen)) != _NONE:
-        parts.append(f"budget {budgets}")
-    if is_unofficial(chosen):
-        parts.append(UNOFFICIAL)
-    return latex_escape(", ".join(parts) + ".") if parts else ""
 
 
 def is_unofficial(verdicts: Sequence[Judged]) -> bool:

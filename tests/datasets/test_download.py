@@ -322,12 +322,17 @@ def test_absurdly_large_answer_is_not_downloaded(server: Server, raw: Path, monk
         get(archive(server), raw)
 
 
+def test_a_mirror_that_is_not_there_is_named(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"there is no folder {tmp_path / 'nothing'}"):
+        get(archive("http://127.0.0.1:9/dead"), raw, mirror=str(tmp_path / "nothing"))
+
+
 def test_every_place_and_the_way_out_are_named(server: Server, raw: Path, tmp_path: Path) -> None:
     dead = "http://127.0.0.1:9/dead"  # the discard port: nothing listens there
     with pytest.raises(DataError) as caught:
-        get(archive(f"{server.address}/absent", dead), raw, mirror=str(tmp_path / "nothing"))
+        get(archive(f"{server.address}/absent", dead), raw, mirror=str(tmp_path))
     message = str(caught.value)
-    for part in ("nothing/demo/archive.bin: no such file", "absent: HTTP 404", "refused", "REPLICATION_DATA_MIRROR"):
+    for part in ("demo/archive.bin: no such file", "absent: HTTP 404", "refused", "REPLICATION_DATA_MIRROR"):
         assert part in message
     assert "\n" not in message
 

@@ -47,9 +47,10 @@ def test_own_arrays_are_taken():
         ({"std": (0.0, 0.2, 0.2)}, r"standard deviation \(0\.0, 0\.2, 0\.2\) are impossible; .* has to be left out$"),
         ({"mean": (127.0, 126.0, 99.0)}, r"mean \(127\.0, 126\.0, 99\.0\) and .* of pixels divided by 255"),
         ({"mean": (float("nan"), 0.5, 0.5)}, r"mean \(nan, 0\.5, 0\.5\) and .* are impossible"),
-        ({"mean": (0.5,), "std": (0.2,)}, r"train images have shape .*, must be \(N, 1, height, width\), all alike"),
+        ({"mean": (0.5,), "std": (0.2,)}, r"train images have shape .*, must be \(N, 1, height, width\), N at"),
         ({"labels": {"test": [0.5, 1.0, 0.0, 1.0]}}, "test labels are float64, must be integers"),
         ({"classes": ("no",)}, "two at least are needed"),
+        ({"labels": {"train": np.array([1, 1, 1, 1])}}, "train has images of one class alone, 1; there is nothing to"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(changes, problem):
@@ -70,3 +71,9 @@ def test_all_three_splits_are_needed():
     images, labels = ({split: np.zeros(shape, np.uint8) for split in ("train", "test")} for shape in ((4, 3, 8, 8), 4))
     with pytest.raises(DataError, match="mine: no validation images or labels; train, validation, test are needed"):
         assemble("mine", images, labels, mean=(0.5,), std=(0.2,), scale=255, classes=("no", "yes"), sources=())
+
+
+@pytest.mark.parametrize("scale", [0, -1, 256])
+def test_statistics_by_an_impossible_scale_are_refused(scale: int) -> None:
+    with pytest.raises(DataError, match=f"scale is {scale}; it is the largest pixel value there can be, 1 to 255"):
+        statistics(np.ones((2, 1, 3, 3), np.uint8), scale)

@@ -32,7 +32,7 @@ def test_verdicts_are_those_of_the_results(dataset: str) -> None:
             assert entry["values"] == pytest.approx(verdict.values), "other runs than these were judged"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/RESULTS.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/RESULTS.md", "docs/SPEED.md"])
 def test_tables_of_pages_are_those_of_the_results(page: str) -> None:
     assert readme.is_current(ROOT / page, RESULTS), "`python -m replication readme` makes them anew"
 

@@ -8,8 +8,8 @@ import pytest
 
 from replication.errors import ResultsError
 from replication.report.build import build_report
-from replication.report.readme import markdown_results
-from replication.report.remarks import curve_images, detail, remark
+from replication.report.remarks import curve_images, detail, remarks
+from replication.report.render import latex_results, markdown_results
 from replication.report.results import load_results
 from replication.report.tables import results_table
 from tests.report.synthetic import Plant, edit_json
@@ -26,18 +26,48 @@ def test_shortcuts_are_named_below_the_table(plant: Plant, tmp_path: Path) -> No
         _changed(folder, "runtime", precision="bfloat16", feature_precision="float16")
     text = markdown_results({"digits": results_table(load_results("digits", tmp_path / "results"))}.values())
     assert (
-        "digits, BoostResNet: batches of 3 augmented views of every image per block, drawn once and stored; forward"
-        " passes on training batches in bfloat16; outputs of the frozen blocks stored in float16." in text
+        "digits, BoostResNet: batches of 3 augmented views of every image per block, drawn once and stored; outputs of"
+        " the frozen blocks stored in float16." in text
     )
+    assert text.count("bfloat16") == 1, "what holds for all is said once"
+    assert "digits, every line with updates: forward passes on training batches in bfloat16." in text
+    _changed(tmp_path / "results/digits/e2e/seed0", "runtime", precision="auto", feature_precision="float16")
+    text = markdown_results([results_table(load_results("digits", tmp_path / "results"))])
+    assert "digits, BoostResNet: batches of 3 augmented views of every image per block, drawn once and stored;" in text
+    assert "stored; forward passes on training batches in bfloat16; outputs" in text
+
+
+def test_a_shortcut_of_all_but_one_method_is_said_of_each_line(plant: Plant, tmp_path: Path) -> None:
+    for method in ("boostresnet", "e2e", "adaboost-mm"):
+        _changed(plant("digits", method, 0), "runtime", precision="auto" if method == "boostresnet" else "bfloat16")
+    text = markdown_results([results_table(load_results("digits", tmp_path / "results"))])
     assert (
-        "digits, End to end, at BoostResNet's updates; End to end: forward passes on training batches in bfloat16."
-        in text
+        "digits, End to end, at BoostResNet's updates; End to end; AdaBoost.MM: forward passes on training batches in"
+        " bfloat16." in text
     ), "runs are no others at an early point of their curves"
+
+
+def test_accuracy_on_official_images_has_a_column_where_there_is_one(plant: Plant, tmp_path: Path) -> None:
+    plant("digits", "boostresnet", 0)
+    official = results_table(load_results("digits", tmp_path / "results"))
+    assert "Official test" not in markdown_results([official])
+    for method, accuracy in (("boostresnet", 0.625), ("boostresnet-binary", 0.75)):
+        folder = plant("cifar10", method, 0, official=False)
+        edit_json(folder / "metrics.json", lambda value, found=accuracy: value.update(exact_test_accuracy=found))
+    tables = [official, results_table(load_results("cifar10", tmp_path / "results"))]
+    text = markdown_results(tables)
+    heads, _, *lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    column = {(line[0], line[2]): line[heads.index("Official test")] for line in lines}
+    assert column["CIFAR-10 (unofficial copy)", "BoostResNet"] == "62.50"
+    assert column["CIFAR-10 (unofficial copy)", "BoostResNet, binary [b]"] == "\N{EN DASH}", "too few of two classes"
+    assert column["digits", "BoostResNet"] == "\N{EN DASH}"
+    assert text.count("- Official test: ") == 1
+    assert "& 62.50 &" in latex_results(tables[1]) and "Official test" not in latex_results(official)
 
 
 def test_views_of_images_that_are_not_augmented_are_none(plant: Plant, tmp_path: Path) -> None:
     _changed(plant("digits", "boostresnet", 0), "augmentation", cached_views=3, flip=False, crop_padding=0)
-    assert remark(load_results("digits", tmp_path / "results").of("boostresnet")) == ""
+    assert remarks(load_results("digits", tmp_path / "results").of("boostresnet")) == ()
 
 
 @pytest.mark.parametrize("key", ["precision", "feature_precision"])
@@ -84,7 +114,7 @@ def test_lines_of_another_budget_say_so(plant: Plant, tmp_path: Path) -> None:
     plant("digits", "hist-gradient-boosting", 0, budget=0.25)
     alike = results_table(load_results("digits", tmp_path / "results"))
     assert alike.budgets == (0.5,), "a stock library has no lengths to shorten"
-    assert "budget" not in alike.row("boostresnet").remark
+    assert alike.row("boostresnet").remarks == ()
     for method in ("e2e", "adaboost-mm"):
         plant("digits", method, 0, budget=0.25)
     build_report("digits", tmp_path / "results", tmp_path / "generated")

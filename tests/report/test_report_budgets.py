@@ -34,7 +34,8 @@ from replication.report.render import latex_results
 from replication.report.results import Run, load_results
 from replication.report.tables import results_table
 from replication.report.theory_numbers import budget_numbers, theory_numbers
-from replication.report.verdicts import latex_claims, load_budget_verdicts, load_verdicts
+from replication.report.verdict_pages import latex_claims
+from replication.report.verdicts import load_budget_verdicts, load_verdicts
 from tests.report.synthetic import edit_json, plant_run
 from tests.report.synthetic_more import plant_budgets, plant_cost, plant_other_methods
 
@@ -108,6 +109,7 @@ def test_numbers_for_the_prose(planted: Path) -> None:
     for split in ("test", "validation"):
         found = differences(budgets[2], cost, split)
         assert numbers[f"budgets/compared/{split}"] == difference_text(found, "\N{NO-BREAK SPACE}points")
+        assert f"budgets/compared/{split}/further" not in numbers, "there are no other end-to-end runs"
         leader = "BoostResNet" if fmean(found) > 0 else "end to end"
         assert numbers[f"budgets/compared/{split}/words"].startswith(f"{leader} is ahead by ")
     assert not [name for name in budget_numbers(budgets, None) if "compared" in name]
@@ -139,6 +141,30 @@ def test_curves_of_end_to_end_go_on_where_a_longer_run_has_the_same_beginning(pl
     assert apart[0].compared.of("e2e")[0] == apart[1].compared.of("e2e")[0] == own, "another training: it is not joined"
     longer = apart[2].compared.of("e2e")[0]
     assert longer == apart[2].results.of("e2e")[0] and longer.path == history.parent, "a budget's own run comes first"
+
+
+def test_end_to_end_runs_of_another_machine_are_held_against_too(planted: Path) -> None:
+    before, cost = load(planted), load_cost("digits", planted)
+    assert all(not one.compared_too.of("e2e") and differences(one, cost, too=True) == [] for one in before)
+    assert "further end-to-end runs" not in markdown_budgets([(before, cost)])
+    plant_other_methods(planted)
+    for history in (planted / "digits/budgets/0.04/digits/e2e").glob("seed*/history.csv"):
+        rows = read_csv(history)
+        write_csv(history, tuple(rows[0]), [row | {"validation_accuracy": "0.25"} for row in rows])
+    budgets = load(planted)
+    for split in ("test", "validation"):
+        assert differences(budgets[1], cost, split) == differences(before[1], cost, split)
+        assert differences(budgets[2], cost, split, too=True) == differences(before[2], cost, split), "changed places"
+    assert differences(budgets[1], cost, too=True) == [], "their curve begins later"
+    found = differences(budgets[2], cost, "validation")
+    ends = [run.history[-1].validation_accuracy for run in budgets[2].runs]
+    assert found == pytest.approx([(end or 0) - 0.25 for end in ends]) and len(found) == 3
+    markdown = markdown_budgets([(budgets, cost)])
+    further = [difference_text(differences(before[2], cost, split)) for split in ("test", "validation")]
+    in_prose = budget_numbers(budgets, cost)["budgets/compared/validation/further"]
+    assert in_prose.replace("\N{NO-BREAK SPACE}points", "") == further[1]
+    sentence = f"0.04: test {further[0]}, validation {further[1]}."
+    assert f"digits, by further end-to-end runs, of budget 0.02, 0.04: {sentence}" in markdown
 
 
 def test_other_methods_under_another_budget(planted: Path) -> None:

@@ -26,12 +26,11 @@ from replication.report.measured import analysis_numbers, cost_numbers, depth_nu
 from replication.report.readme import is_current, markers, update_page
 from replication.report.render import latex_targets, markdown_targets
 from replication.report.results import load_results
-from replication.report.verdict_pages import Sheet, markdown_claims, markdown_overview
+from replication.report.verdict_pages import Sheet, latex_claims, markdown_claims, markdown_counts, markdown_overview
 from replication.report.verdicts import (
     Judged,
     applying,
     counted,
-    latex_claims,
     load_verdicts,
     verdict_numbers,
 )
@@ -62,6 +61,8 @@ def test_verdicts_are_read_and_counted(shared_tree: Path) -> None:
 def test_verdicts_in_words() -> None:
     mixed = [_judged("1", "holds"), _judged("2", "holds"), _judged("3", "fails"), _judged("4", "not judged")]
     assert counted(mixed) == "2 hold, 1 fails, 1 not judged"
+    vacuous = _judged("2a", "holds", qualification="vacuous")
+    assert counted([*mixed, vacuous]) == "3 hold (1 vacuous), 1 fails, 1 not judged"
     assert mixed[0].measured == "2 of 3 seeds"
     student = _judged("5", "holds", statistic=0.0312, interval=(-0.01, 0.07), interval_method="Student")
     assert attrs.evolve(student, interval=(0.0312, 0.0312)).measured == "0.0312 (all seeds equal)"
@@ -125,24 +126,27 @@ def test_the_readme_has_verdicts_where_it_asks_for_them(shared_tree: Path, tmp_p
 
 def test_the_overview_has_a_line_per_claim_and_a_column_per_dataset(shared_tree: Path, tmp_path: Path) -> None:
     text = page_of("claims", tmp_path, shared_tree)
-    digits, cifar10 = ("[digits](results/digits/claims.json)", "[CIFAR-10](results/cifar10/claims.json)")
-    heads = f"| Claim | Source | {digits} | {digits} | {digits} | {cifar10} (unofficial copy) |\n"
+    digits, cifar10 = (
+        f"[{name}](../results/{dataset}/claims.json)"
+        for name, dataset in (("digits{}", "digits"), ("CIFAR-10", "cifar10"))
+    )
+    longer = [digits.format(f" at budget {budget}") for budget in ("0.01", "0.04")]
+    heads = f"| Claim | Source | {' | '.join([digits.format(''), *longer, cifar10])} (unofficial copy) |\n"
     assert heads in text, "digits at three budgets; the others were not judged"
     assert text.count("1: Lemma 3.2 holds") == 1 and "5a: " not in text
-    some = markdown_overview(
-        [
-            Sheet("digits", (_judged("1", "holds"), _judged("5a", "not run", applies=False), _judged("2a", "fails"))),
-            Sheet("digits", (_judged("2a", "holds", budget=0.75),), "0.75"),
-            Sheet(
-                "cifar10", (_judged("2a", "holds", qualification="vacuous"), _judged("1", "not judged", lacks="budget"))
-            ),
-            Sheet("svhn", ()),
-        ]
-    )
+    sheets = [
+        Sheet("digits", (_judged("1", "holds"), _judged("5a", "not run", applies=False), _judged("2a", "fails"))),
+        Sheet("digits", (_judged("2a", "holds", budget=0.75),), "0.75"),
+        Sheet("cifar10", (_judged("2a", "holds", qualification="vacuous"), _judged("1", "not judged", lacks="budget"))),
+        Sheet("svhn", ()),
+    ]
+    some = markdown_overview(sheets)
     first, second = (line for line in some.splitlines() if ": A claim" in line)
     assert "| holds | – | not judged |" in first and "| fails | holds | holds (vacuous) |" in second
     assert "| *Budget* |  | 0.5 | 0.75 | 0.5 |" in some and "SVHN" not in some
-    assert "digits at budget 0.75: 1 holds." in some
+    assert markdown_counts(sheets) == (
+        "- digits: 1 holds, 1 fails.\n- digits at budget 0.75: 1 holds.\n- CIFAR-10: 1 holds (1 vacuous), 1 not judged."
+    )
 
 
 def test_the_readme_has_the_targets_where_it_asks_for_them(shared_tree: Path, tmp_path: Path) -> None:

@@ -340,6 +340,9 @@ def test_a_run_with_one_changed_bit_is_refused(trained, name):
     path.write_bytes(bytes(content))
     with pytest.raises(ResultsError, match=rf"{name} is not what training wrote"):
         read_description(path.parent)
+    path.unlink()
+    with pytest.raises(ResultsError, match=rf"{name} is not there; copy the run directory once more"):
+        read_description(path.parent)
 
 
 def test_a_description_of_no_network_is_refused(trained):
