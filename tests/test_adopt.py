@@ -123,6 +123,22 @@ def test_a_refinement_of_another_run_than_the_one_that_is_here_is_refused(worksp
     assert not Path("runs/digits/boostresnet-refined").exists()
 
 
+def test_a_refinement_counts_on_from_its_start(workspace, digits, trained):
+    """The same losses after another number of updates are another run's; curves of other images say nothing."""
+    copied, start = workspace / "copied-refinement", Path("runs/digits/boostresnet/seed0")
+    shutil.copytree(train(load_experiment("digits"), digits, "boostresnet-refined", 0, trained.parents[2]), copied)
+    shutil.copytree(trained, start)
+    first, *rest = read_csv(copied / "history.csv")
+    first["gradient_updates"] = str(int(first["gradient_updates"]) - 1)
+    write_csv(copied / "history.csv", tuple(first), [first, *rest])
+    renew_digests(copied)
+    with pytest.raises(ResultsError, match="copied-refinement started from another run than runs/digits"):
+        adopt(copied, Path("params.yaml"), other_code=True)
+    config = json.loads((start / "run.json").read_text())["config"]
+    edit(start / "run.json", config=config | {"evaluation": config["evaluation"] | {"train_samples": 7}})
+    assert adopt(copied, Path("params.yaml"), other_code=True)[1] == "refine@digits-boostresnet-refined-0"
+
+
 def test_other_machine_settings_are_no_reason_to_refuse(elsewhere, capsys):
     parameters = yaml.safe_load(Path("params.yaml").read_text())
     parameters["experiments"]["digits"]["runtime"]["threads"] = 7
@@ -274,6 +290,10 @@ def test_a_run_under_another_budget_goes_where_its_stage_looks(elsewhere, digits
     adopt(elsewhere, Path("params.yaml"))  # what the refinement started from
     (target / "model.safetensors").write_bytes(b"another's")
     with pytest.raises(ResultsError, match=r"boostresnet-refined/seed0 started from another run .*; remove it first"):
+        adopt(elsewhere, Path("params.yaml"))
+    parameters["budgets"]["digits"] = {"boostresnet": [0.001], "e2e": [0.0004]}  # this budget, but not of this method
+    Path("params.yaml").write_text(yaml.safe_dump(parameters))
+    with pytest.raises(ResultsError, match=r"trained with budget = 0\.0004, and params\.yaml has 0\.005"):
         adopt(elsewhere, Path("params.yaml"))
     edit(elsewhere / "run.json", budget=0.0005)
     with pytest.raises(ResultsError, match="budget"):

@@ -204,7 +204,8 @@ def around(points: Sequence[Point], gradient_updates: int) -> tuple[Point, Point
 
 def operations(boosted: Run, cost: Cost) -> tuple[float, ...]:
     """The floating-point operations of a BoostResNet run up to the end of each round, in end-to-end updates that make
-    as many; empty where the cost was measured on another network, another batch size or without counting.
+    as many; empty where the cost was measured on another network, another batch size or without counting, or where
+    augmented views were stored, since nothing counts their making.
 
     Counted are its updates and what comes between them, on stored outputs: at every check of gamma all training images
     go through the new module and its classifier, and at a round's end once more through the module, whose outputs are
@@ -215,8 +216,10 @@ def operations(boosted: Run, cost: Cost) -> tuple[float, ...]:
     settings = boosted.info.settings
     measured = (cost.reading, cost.auxiliary, cost.batch_size, len(cost.blocks))
     asked = (settings.get("boostresnet.auxiliary"), settings.get("optimizer.batch_size"), len(boosted.rounds))
-    stored = settings.get("boostresnet.prefix_mode") != "training"
-    if not whole or not stored or measured != (boosted.metrics.reading, *asked):
+    uncounted = settings.get("boostresnet.prefix_mode") == "training" or (
+        augmented(boosted) and settings.get("augmentation.cached_views")
+    )
+    if not whole or uncounted or measured != (boosted.metrics.reading, *asked):
         return ()
     made, total = [], 0.0
     for entry in boosted.rounds:
@@ -242,5 +245,4 @@ def _flops_between(boosted: Run, updates: int, block: BlockCost) -> float | None
 
 def _flops(boosted: Run, block: BlockCost) -> float | None:
     """Of an update as the run made it: images augmented anew go through the frozen blocks every time."""
-    anew = augmented(boosted) and not boosted.info.settings.get("augmentation.cached_views")
-    return block.augmented_flops if anew else block.cached_flops
+    return block.augmented_flops if augmented(boosted) else block.cached_flops

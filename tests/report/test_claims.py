@@ -213,9 +213,11 @@ def test_reported_numbers(plant, tmp_path, accuracies, expected):
     for seed, accuracy in enumerate(accuracies):
         folder = plant("cifar10", "boostresnet", seed, budget=1.0)
         edit_json(folder / "metrics.json", lambda values, a=accuracy: values.update(test_accuracy=a))
-    found = verdicts(tmp_path, "cifar10")["cifar10-boostresnet-test"]
-    assert found.verdict == expected
-    assert found.statistic == pytest.approx(np.mean(accuracies) - 0.821)
+        edit_json(folder / "metrics.json", lambda values, a=accuracy: values.update(train_accuracy=a + 0.1))
+    found = verdicts(tmp_path, "cifar10")
+    test, train = (found[f"cifar10-boostresnet-{split}"] for split in ("test", "train"))
+    assert test.verdict == expected == train.verdict
+    assert test.statistic == pytest.approx(np.mean(accuracies) - 0.821) == train.statistic, "of 82.1 % and of 92.1 %"
 
 
 def test_updates_to_the_same_accuracy_and_a_method_that_never_gets_there(plant, tmp_path):
@@ -239,7 +241,9 @@ def test_updates_to_the_same_accuracy_and_a_method_that_never_gets_there(plant, 
         folder = tmp_path / f"results/svhn/e2e/seed{seed}"
         text = (folder / "history.csv").read_text().replace("0.9", "0.6")
         (folder / "history.csv").write_text(text)
-    assert verdicts(tmp_path, "svhn")["5a"].statistic == pytest.approx(3.0), "at least all its updates"
+    found = verdicts(tmp_path, "svhn")["5a"]
+    assert found.statistic == pytest.approx(3.0), "at least all its updates"
+    assert (found.verdict, found.reason) == ("holds", ""), "a lower bound can show that it is large"
     for seed in range(3):
         path = tmp_path / f"results/svhn/e2e/seed{seed}/history.csv"
         rows = read_csv(path)
@@ -326,7 +330,9 @@ def test_depth_and_cost(plant, tmp_path):
     write_csv(path, columns, rows)
     found = verdicts(tmp_path, "mnist")
     assert (found["7a"].verdict, found["7b"].verdict) == ("holds", "holds")
-    assert found["7a"].statistic == pytest.approx(-0.09)
+    assert found["7a"].statistic == pytest.approx(-0.09) and found["7a"].data == "official"
+    write_csv(path, columns, [rows[0] | {"official_data": False}, *rows[1:]])
+    assert verdicts(tmp_path, "mnist")["7a"].data == "unofficial", "one is enough"
     write_csv(path, columns, [rows[0] | {"budget": 0.001}, *rows[1:]])
     short = verdicts(tmp_path, "mnist")["7a"]
     assert (short.verdict, short.lacks, short.budget) == ("not judged", "budget", 0.001), "by the shortest of its runs"

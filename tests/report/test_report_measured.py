@@ -257,7 +257,9 @@ def test_targets_are_met_missed_or_not_measured(tmp_path: Path) -> None:
     assert by_name["GPU: end-to-end update"].met is None
     assert all(row.met is None for row in targets(None))
     gpu = attrs.evolve(_cost(tmp_path), device="cuda:0")
-    assert {row.quantity: row for row in targets(gpu)}["GPU: end-to-end update"].reached == "40 ms"
+    by_name = {row.quantity: row for row in targets(attrs.evolve(gpu, seconds={"update": 100.0, "check": 20.0}))}
+    assert by_name["GPU: end-to-end update"].reached == "40 ms"
+    assert by_name["GPU: a whole run of full length"].reached == "2 min"
 
 
 def test_the_promise_is_fitted_to_end_to_end(tmp_path: Path) -> None:

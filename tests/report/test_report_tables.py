@@ -5,15 +5,25 @@ from __future__ import annotations
 import io
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
+import attrs
 import pytest
 from rich.console import Console
 
 from replication.errors import ResultsError
 from replication.files import read_csv, write_csv
-from replication.report.comparisons import compared_at, equal_operations_points, equal_updates_points
+from replication.report.comparisons import (
+    agree,
+    compared_at,
+    differences_at_end,
+    equal_operations_points,
+    equal_updates_points,
+    joined,
+    operations,
+)
 from replication.report.costs import load_cost
 from replication.report.formats import (
     Estimate,
@@ -80,19 +90,17 @@ def test_the_row_at_equal_updates(plant: Plant, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flip", "views", "checks", "updates"),
-    [(False, 0, 1, 146), (True, 0, 1, 286), (True, 2, 1, 146), (False, 0, 3, 154)],
+    ("flip", "checks", "updates"),
+    [(False, 1, 146), (True, 1, 286), (False, 3, 154)],
 )
-def test_the_row_at_equal_operations(
-    plant: Plant, tmp_path: Path, flip: bool, views: int, checks: int, updates: int
-) -> None:
+def test_the_row_at_equal_operations(plant: Plant, tmp_path: Path, flip: bool, checks: int, updates: int) -> None:
     """1,400 updates of BoostResNet: on stored outputs a tenth of the operations each, augmented anew a fifth; and in 7
     rounds 1,293 images go to logits at every check, 0.0004 of an update each, and are stored, 0.0003: 6.3 with one
     check a round, and 13.6 with three.
     """
     root = tmp_path / "results"
     folder = plant("digits", "boostresnet", 0)
-    edit_json(folder / "run.json", lambda run: run["config"]["augmentation"].update(flip=flip, cached_views=views))
+    edit_json(folder / "run.json", lambda run: run["config"]["augmentation"].update(flip=flip, cached_views=0))
     interval = math.ceil(200 / checks) * 50  # the budget is 0.02
     edit_json(folder / "run.json", lambda run: run["config"]["boostresnet"].update(check_interval=interval))
     plant("digits", "e2e", 0)
@@ -118,6 +126,63 @@ def test_the_row_at_equal_operations(
     keys = {row.key for row in results_table(results, load_cost("digits", root)).rows}
     assert E2E_AT_EQUAL_OPERATIONS not in keys, "counted on another network"
     assert E2E_AT_EQUAL_OPERATIONS not in {row.key for row in results_table(results).rows}
+
+
+def test_operations_that_nothing_counted_are_none(plant: Plant, tmp_path: Path) -> None:
+    cost = load_cost("digits", plant_cost(tmp_path / "results", "digits").parents[1])
+    assert cost is not None
+    for section, changes, counted in (
+        ("augmentation", {"flip": True, "cached_views": 2}, 0),  # the views' making
+        ("augmentation", {"flip": False, "cached_views": 2}, 7),  # without augmentation there is none
+        ("boostresnet", {"prefix_mode": "training"}, 0),  # whose outputs are not stored
+        ("boostresnet", {"prefix_mode": "evaluation"}, 7),
+    ):
+        folder = tmp_path / "results/digits/boostresnet/seed0"
+        if not folder.exists():
+            plant("digits", "boostresnet", 0)
+        edit_json(folder / "run.json", lambda run, s=section, c=changes: run["config"][s].update(c))  # type: ignore[misc]
+        (run,) = load_results("digits", tmp_path / "results").of("boostresnet")
+        assert len(operations(run, cost)) == counted
+
+
+def test_nothing_is_interpolated_from_before_the_first_update(plant: Plant, tmp_path: Path) -> None:
+    """BoostResNet's updates are worth 146 end to end, which lies between the points at 100 and 200; at 0 and 200, the
+    accuracy in between is no matter of a straight line.
+    """
+    root = tmp_path / "results"
+    plant("digits", "boostresnet", 0)
+    history = plant("digits", "e2e", 0) / "history.csv"
+    plant_cost(root, "digits")
+    cost = load_cost("digits", root)
+    assert len(equal_operations_points(load_results("digits", root), cost)) == 1
+    rows = read_csv(history)
+    write_csv(history, tuple(rows[0]), [rows[0] | {"gradient_updates": "0"}, *rows[1:]])
+    assert equal_operations_points(load_results("digits", root), cost) == []
+
+
+def test_ends_after_other_numbers_of_updates_are_no_comparison_at_equal_ones(plant: Plant, tmp_path: Path) -> None:
+    for seed in range(2):
+        for method in ("boostresnet-refined", "e2e"):
+            plant("digits", method, seed)
+    ask = partial(differences_at_end, first="boostresnet-refined", second="e2e")
+    assert len(ask(load_results("digits", tmp_path / "results"), equal_updates=True)) == 2
+    for name in ("metrics.json", "run.json"):  # one seed is enough
+        edit_json(tmp_path / "results/digits/e2e/seed1" / name, lambda value: value.update(gradient_updates=7))
+    results = load_results("digits", tmp_path / "results")
+    assert ask(results, equal_updates=True) == [] and len(ask(results)) == 2
+
+
+def test_curves_of_other_images_are_not_joined(plant: Plant, tmp_path: Path) -> None:
+    """End to end twice as long, with the same values where the curves meet, but on a sample of 5 images."""
+    folder = plant("digits", "e2e", 0)
+    (run,) = load_results("digits", tmp_path / "results").of("e2e")
+    metrics = attrs.evolve(run.metrics, gradient_updates=2 * run.metrics.gradient_updates)
+    longer = attrs.evolve(run, metrics=metrics)
+    assert agree(run, longer) and joined([run, longer]).metrics == metrics
+    edit_json(folder / "run.json", lambda value: value["config"]["evaluation"].update(train_samples=5))
+    (sampled,) = load_results("digits", tmp_path / "results").of("e2e")
+    other = attrs.evolve(sampled, metrics=metrics)
+    assert not agree(run, other) and joined([run, other]) is run
 
 
 def test_refined_networks_at_equal_operations(plant: Plant, tmp_path: Path) -> None:
