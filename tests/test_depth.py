@@ -11,10 +11,11 @@ import pytest
 from replication.config import DepthParams
 from replication.depth import measure_depth
 from replication.errors import ConfigError, ResultsError
-from replication.files import hash_of_code, read_csv
-from replication.training import checkpoint
+from replication.files import hash_of_code, read_csv, write_csv
+from replication.training import checkpoint, record
 from replication.training.checkpoint import run_key
 from replication.training.train import train
+from tests.tampering import renew_digests
 
 
 @pytest.fixture
@@ -50,6 +51,36 @@ def test_every_depth_seed_and_method_has_a_row_at_equal_updates(shallow, digits)
     rounds = read_csv(folders[1] / "rounds.csv")
     one = next(row for row in rows if (row["method"], row["depth"], row["seed"]) == ("boostresnet", "3", "1"))
     assert (one["train_accuracy"], one["test_accuracy"]) == (rounds[2]["train_accuracy"], rounds[2]["test_accuracy"])
+
+
+def test_a_row_has_the_numbers_of_its_own_run(shallow, digits, monkeypatch):
+    """All numbers differ, so that none is taken for another."""
+    half, copy, asked = attrs.evolve(shallow, budget=0.5), attrs.evolve(digits, official=False), []
+    rounds = train(half, copy, "boostresnet", 1) / "rounds.csv"
+    values = (("0.11", "0.12", "0.13"), ("0.21", "0.22", "0.23"), ("0.31", "0.32", "0.33"))
+    names = ("train_accuracy", "validation_accuracy", "test_accuracy")
+    rows = [row | dict(zip(names, three, strict=True)) for row, three in zip(read_csv(rounds), values, strict=True)]
+    write_csv(rounds, record.COLUMNS["rounds"], rows)
+    renew_digests(rounds.parent)
+
+    def scratch_metrics(experiment, data, method, seed, scratch, progress):
+        asked.append((experiment.model.blocks, experiment.end_to_end.updates, method, seed))
+        updates = experiment.scaled(experiment.end_to_end.updates)
+        return {"train_accuracy": 0.9, "validation_accuracy": 0.85, "test_accuracy": 0.8, "gradient_updates": updates,
+                "budget": 0.25}  # fmt: skip
+
+    monkeypatch.setattr("replication.depth.scratch_metrics", scratch_metrics)
+    measure_depth(half, copy, (1,))
+    # 6 updates a block, as in params.yaml; training takes half of them.
+    assert asked == [(1, 6, "e2e", 1), (3, 18, "e2e", 1)]
+    assert [tuple(row.values()) for row in read_csv(Path("results/digits/e2e/depth.csv"))] == [
+        ("boostresnet", "1", "1", "3", "0.11", "0.13", "0.5", "False"),
+        ("boostresnet", "3", "1", "9", "0.31", "0.33", "0.5", "False"),
+        ("e2e", "1", "1", "3", "0.9", "0.8", "0.25", "False"),
+        ("e2e", "3", "1", "9", "0.9", "0.8", "0.25", "False"),
+    ]
+    with pytest.raises(ResultsError, match=f"^{rounds.parent} was trained on other data; train it again$"):
+        measure_depth(half, attrs.evolve(copy, content_hash="0" * 64), (1,))
 
 
 def test_a_second_call_trains_nothing_and_other_parameters_train_again(shallow, digits, trained):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from operator import attrgetter
 
 import attrs
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from replication import analysis
 from replication.analysis import weak_learning
 from replication.analysis.analyse import TABLES, analyse
 from replication.analysis.evaluate import evaluate
@@ -19,6 +22,7 @@ from replication.files import read_csv, read_json
 from replication.run_directory import is_analysed
 from replication.training.runs import load_model
 from replication.training.train import train
+from tests.tampering import renew_digests
 
 
 @pytest.fixture
@@ -37,13 +41,15 @@ def test_rounds_are_counted_by_what_holds_in_them(quick, digits, tmp_path, monke
     made = weak_learning.weak_learning_rows
     gains, covariances = (True, True, True, False, False), (True, False, False, True, False)
     lows, highs = (0.1, -0.1, 0.2, -0.3, -0.2), (0.3, 0.2, 0.4, 0.1, -0.1)
+    bounds = (9.0, 0.9, 0.8, 1.2, 0.7)
 
     def crafted(*arguments, **options):
-        values = zip(made(*arguments, **options), gains, covariances, lows, highs, strict=True)
+        values = zip(made(*arguments, **options), gains, covariances, lows, highs, bounds, strict=True)
         return [
             row | {"gain_positive": gain, "covariance_nonpositive": covariance, "gamma_low": low, "gamma_high": high,
-                   "covariance_low": low, "proof_covariance_low": high, "proof_covariance_nonpositive": not gain}
-            for row, gain, covariance, low, high in values
+                   "covariance_low": low, "proof_covariance_low": high, "proof_covariance_nonpositive": not gain,
+                   "bound_product": bound}
+            for row, gain, covariance, low, high, bound in values
         ]  # fmt: skip
 
     monkeypatch.setattr(weak_learning, "weak_learning_rows", crafted)
@@ -60,12 +66,43 @@ def test_rounds_are_counted_by_what_holds_in_them(quick, digits, tmp_path, monke
         "nonpositive_proof_covariance_blocks": 2,
         "surely_positive_proof_covariance_blocks": 4,
     }
+    assert theory["first_nonvacuous_block"] == 1
 
 
-def test_the_analysis_of_a_boostresnet_run_agrees_with_what_the_run_recorded(quick, digits, tmp_path):
+def test_draws_are_by_the_runs_seed_and_gradients_of_all_sampled_images(quick, digits, tmp_path, monkeypatch):
+    asked, images = [], []
+
+    def watch(name, note):
+        original = attrgetter(name)(analysis)
+
+        def watched(*arguments):
+            note(*arguments)
+            return original(*arguments)
+
+        monkeypatch.setattr(f"replication.analysis.{name}", watched)
+
+    watch("analyse.draws", lambda *arguments: asked.append(arguments))
+    watch("paths.PathGradients", lambda _network, batch, _labels: images.append(len(batch)))
+    watch("steps.step_alignment", lambda _network, batch, *_: images.append(len(batch)))
+    small = attrs.evolve(quick, model=attrs.evolve(quick.model, reading="mlp", blocks=2))
+    train(small, digits, "boostresnet", 7, tmp_path / "runs")
+    analyse(small, digits, "boostresnet", 7, tmp_path / "runs", tmp_path / "results")
+    assert sorted(asked) == [(7, stream) for stream in ("bootstrap", "deletions", "labels", "paths", "swaps")]
+    assert images == [60, 60]
+
+
+def test_the_analysis_of_a_boostresnet_run_agrees_with_what_the_run_recorded(quick, digits, tmp_path, monkeypatch):
     runs, results = tmp_path / "runs", tmp_path / "results"
+    # With 0, the default, an analysis that did not look at it would agree all the same.
+    quick = attrs.evolve(quick, boostresnet=attrs.evolve(quick.boostresnet, initial_edge=0.5))
     run = train(quick, digits, "boostresnet", 0, runs)
+    of_lemma = []
+    monkeypatch.setattr(
+        "replication.analysis.theory.to_device_split",
+        lambda data, split, device: of_lemma.append(split) or to_device_split(data, split, device),
+    )
     metrics = evaluate(quick, digits, "boostresnet", 0, runs, results)
+    assert of_lemma == ["test"]
     summary = analyse(quick, digits, "boostresnet", 0, runs, results)
     folder = results / "digits/boostresnet/seed0"
     assert read_json(folder / "analysis.json") == summary
@@ -99,6 +136,9 @@ def test_the_analysis_of_a_boostresnet_run_agrees_with_what_the_run_recorded(qui
     at_zero = [row for row in tables["margins"] if row["split"] == "test" and row["margin"] == "0.0"]
     assert [int(row["block"]) for row in at_zero] == [0, 1, 2, 3, 4]
     assert float(at_zero[-1]["cumulative"]) == pytest.approx(1 - metrics["test_accuracy"], abs=1e-9)
+    for split in ("train", "test"):
+        error = 1 - metrics[f"{split}_accuracy"]
+        assert summary["margins"][split]["nonpositive"] == pytest.approx(error, abs=1e-9)
     network, splits = load_model(run), {name: to_device_split(digits, name, "cpu") for name in ("train", "test")}
     some = subset(splits["test"], 60)
     with torch.no_grad():
@@ -163,4 +203,20 @@ def test_a_run_that_is_not_there_or_of_other_data_is_refused(quick, digits, tmp_
     train(quick, digits, "e2e", 0, tmp_path / "runs")
     with pytest.raises(ResultsError, match="other data"):
         analyse(quick, attrs.evolve(digits, content_hash="0"), "e2e", 0, tmp_path / "runs", tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_damaged_model_is_not_analysed(quick, digits, tmp_path):
+    """Neither one that errs where the run did not, nor, where no error was recorded, one that gives no numbers."""
+    small = attrs.evolve(quick, model=attrs.evolve(quick.model, reading="mlp", blocks=2))
+    for method, name, damage, words in (
+        ("boostresnet", "rounds.1.residual.2.weight", lambda weight: 100 * weight, "does not give what rounds.csv"),
+        ("e2e", "head.linear.weight", lambda weight: weight * torch.nan, "gives numbers that are not finite"),
+    ):
+        run = train(small, digits, method, 0, tmp_path / "runs")
+        weights = load_file(run / "model.safetensors")
+        save_file(weights | {name: damage(weights[name])}, run / "model.safetensors")
+        renew_digests(run)
+        with pytest.raises(ResultsError, match=words):
+            analyse(small, digits, method, 0, tmp_path / "runs", tmp_path / "results")
     assert not (tmp_path / "results").exists()

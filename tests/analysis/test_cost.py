@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
+
 import attrs
 import pytest
 import torch
 
-from replication.analysis import measure
+from replication.analysis import cost as cost_module, measure
 from replication.analysis.bench import Bench, module_bytes, sampled
 from replication.analysis.cost import measure_cost, peak_shares, ratios
 from replication.analysis.whole_run import OVERHEAD
+from replication.config import ModelParams
 from replication.errors import ConfigError
 from replication.files import read_json
+from replication.models import build_network
+from replication.models.ensemble import build_weak_learner
 
 CPU = torch.device("cpu")
 
@@ -117,11 +122,93 @@ def _shrunk(experiment, **changes):
     )
 
 
+@pytest.fixture
+def benches(monkeypatch):
+    """Every bench there was, in order: (bench, blocks that it went on from), half a second each."""
+    made = []
+
+    class Watched(Bench):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append((self, []))
+
+        def freeze(self, block):
+            super().freeze(block)
+            next(blocks for bench, blocks in made if bench is self).append(block)
+            return 0.5
+
+    monkeypatch.setattr(cost_module, "Bench", Watched)
+    return made
+
+
+@pytest.fixture
+def checks(monkeypatch):
+    """Median milliseconds of every block's check, in order."""
+    medians = []
+
+    def watched(actions, repetitions, device):
+        taken = measure.interleaved(actions, repetitions, device)
+        medians.extend(statistics.median(taken[name]) for name in actions if name == "check")
+        return taken
+
+    monkeypatch.setattr(cost_module, "interleaved", watched)
+    return medians
+
+
+def _assert_weights_and_stored_outputs(cost, small, data):
+    network = build_network(small.model, data.image_shape, data.num_classes, seed=0)
+    learner = build_weak_learner(small.model, data.image_shape, data.num_classes, seed=0)
+    learners = len(network.rounds) * module_bytes(learner)
+    assert cost["adaboost_mm"]["memory"]["weights"] == module_bytes(network) + learners
+    # No folded copies of the prefix: the released code has none.
+    assert {block["as_released_memory"]["weights"] for block in cost["blocks"]} == {module_bytes(network)}
+    stored = [block["stored_features"]["bytes"] for block in cost["blocks"]]
+    # Of all training images, in float32. Pixels are not stored again; three stages of 8x8, 4x4 and 2x2 pixels.
+    sizes = [64] * 3 if small.model.reading == "mlp" else [4 * 64, 4 * 64, 4 * 64, 8 * 16]
+    assert stored == [None, *(len(data.labels["train"]) * size * 4 for size in sizes)]
+
+
+def _assert_arithmetic(cost, small):
+    """What an augmented batch costs beyond a stored one is the way through the blocks before."""
+    batch = small.optimizer.batch_size
+    beyond = [block["augmented_flops"] - block["cached_flops"] for block in cost["blocks"]]
+    ways = [block["advance_flops_per_image"] for block in cost["blocks"]]
+    assert beyond == [batch * sum(ways[:block]) for block in range(len(ways))]
+    if small.model.reading == "mlp":
+        assert beyond == [batch * block * 2 * 2 * 64 * small.model.width for block in range(4)]
+
+
+def _assert_times(cost, small, checks):
+    batch, whole = small.optimizer.batch_size, cost["end_to_end"]
+    for rate, time in (("images", "end_to_end"), ("dataloader_images", "dataloader_loop")):
+        assert whole[f"{rate}_per_second"] == round(1e3 * batch / whole[f"{time}_ms"]["median"], 1)
+    for block, median in zip(cost["blocks"], checks, strict=True):
+        saved = block["augmented_ms"]["median"] - block["cached_ms"]["median"]
+        assert block["stored_features"]["saved_ms"] == pytest.approx(saved, abs=1e-4)
+        assert block["evaluation_ms_per_1000"] == pytest.approx(10 * median, abs=1e-4), "of 100 images"
+        assert block["advance_ms_per_1000"] == 5000.0, "half a second for 100 images"
+
+
 @pytest.mark.parametrize("reading", ["released", "mlp"])
-def test_a_measurement_of_a_small_network_is_complete(experiment, digits, tmp_path, monkeypatch, reading):
+def test_a_measurement_of_a_small_network_is_complete(
+    experiment, digits, tmp_path, monkeypatch, benches, checks, reading
+):
     monkeypatch.setattr(measure, "_MOST", 1)  # a turn is one update
     small = _shrunk(experiment, model=attrs.evolve(experiment.model, reading=reading))
     cost = measure_cost(small, experiment.evaluation, digits, tmp_path)
+    _assert_weights_and_stored_outputs(cost, small, digits)
+    _assert_arithmetic(cost, small)
+    _assert_times(cost, small, checks)
+    assert benches[0][1] == list(range(len(cost["blocks"]))), "every block was gone on from once"
+    texts = [bench for bench, _ in benches if bench.experiment.model.reading == "paper-text"]
+    if reading == "released":
+        # As many residual blocks as the released network has modules, its stem among them; and a stem.
+        (text,) = texts
+        assert text.experiment.model == ModelParams("paper-text", 5, 15)
+        assert text.experiment.boostresnet.auxiliary == "linear"
+        assert (cost["paper_text"]["rounds"], len(cost["blocks"])) == (6, 5)
+    else:
+        assert not texts and cost["paper_text"] is None
     assert read_json(tmp_path / "digits/cost.json") == cost
     expected = {
         "boostresnet_cached_vs_e2e", "boostresnet_cached_vs_plain_e2e", "boostresnet_augmented_vs_e2e",
@@ -147,7 +234,6 @@ def test_a_measurement_of_a_small_network_is_complete(experiment, digits, tmp_pa
         width, auxiliary = small.model.width, 64 * 10
         assert last["advance_flops_per_image"] == 2 * 2 * 64 * width
         assert last["check_flops_per_image"] == 2 * (2 * 64 * width + auxiliary)
-    assert last["stored_features"]["bytes"] > 0
     # The released code keeps what the prefix needs for gradients that it throws away.
     assert last["as_released_memory"]["total"] > last["memory"]["total"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -102,6 +104,16 @@ def test_deleting_a_block_that_adds_nothing_changes_nothing_and_one_that_matters
     ]  # fmt: skip
 
 
+def test_behind_a_stem_it_is_still_the_residual_blocks_that_are_deleted(monkeypatch):
+    lesions = lesion.Lesions(network_of("released"), digits_like(), batch_size=40)
+    monkeypatch.setattr(lesions, "error", lambda deleted: float(sum(10**index for index in deleted)))
+    singles = [row.error for row in lesion.delete_each(lesions)]
+    assert singles == [10.0, 100.0, 1000.0, 10000.0, 100000.0, 1000000.0], "the stem, module 0, stays"
+    rows = lesion.delete_several(lesions, 20, draws(0, "deletions"))
+    assert [row["error"] for row in rows if row["deleted"] == 1] == singles
+    assert [row["error"] for row in rows if row["deleted"] == 6] == [1111110.0]
+
+
 @pytest.mark.parametrize("reading", READINGS)
 def test_the_untouched_error_is_the_networks_own(reading):
     network, split = network_of(reading), digits_like()
@@ -137,6 +149,31 @@ def test_swapping_measures_the_reordered_network():
     # Of three blocks, two neighbours swapped are one pair of three out of order, the first and the last all three.
     taus = {round(3 * row["kendall_tau"], 9) for row in rows if row["swaps"] == 1}
     assert taus and taus <= {1.0, -3.0}
+
+
+def test_a_row_of_swaps_has_the_error_and_the_correlation_of_one_order(monkeypatch):
+    lesions, orders = lesion.Lesions(network_of("paper-text"), digits_like(), 40), []
+
+    def error(deleted=(), order=None):
+        orders.append(order)
+        return float(len(orders))
+
+    monkeypatch.setattr(lesions, "error", error)
+    rows = lesion.swap_several(lesions, 4, draws(0, "swaps"))
+    assert [row["error"] for row in rows] == [float(number) for number in range(1, 13)]
+    for row, order in zip(rows, orders, strict=True):  # of three pairs of blocks, those out of order count twice
+        reversals = sum(first > second for first, second in itertools.combinations(order, 2))
+        assert row["kendall_tau"] == pytest.approx(1 - 2 * reversals / 3)
+    assert len({row["kendall_tau"] for row in rows}) > 2
+
+
+STREAMS = ("images", "bootstrap", "deletions", "swaps", "paths", "labels")
+
+
+def test_every_stream_of_every_seed_draws_other_numbers():
+    drawn = {tuple(draws(seed, stream).integers(2**32, size=4)) for seed in (0, 1) for stream in STREAMS}
+    assert len(drawn) == 2 * len(STREAMS)
+    assert draws(1, "paths").integers(2**32) == draws(1, "paths").integers(2**32)
 
 
 def test_subsets_are_all_or_drawn():

@@ -115,6 +115,16 @@ def test_learners_of_a_sum_against_the_gradient_at_the_sum_before_them():
     assert second["step_ratio"] == pytest.approx(1.5 / 2.0)
 
 
+def test_the_sum_grows_by_each_step():
+    """Behind (ln 4, 0, 0) the classes have 4, 1 and 1 sixths: for label 1 the gradient is along (4, -5, 1)."""
+    ensemble = Ensemble([], [1.0, 1.0], vote=False)
+    ensemble.learners = nn.ModuleList([Constant([math.log(4), 0.0, 0.0]), Constant([1.0, 0.0, 0.0])])
+    ensemble.stem_input = lambda images: images
+    rows = steps.learner_alignment(ensemble, torch.zeros(2, 1, 1, 1), torch.tensor([1, 1]), draws(0, "labels"))
+    assert rows[0]["alignment"] == pytest.approx(-1 / math.sqrt(6))
+    assert rows[1]["alignment"] == pytest.approx(-4 / math.sqrt(42))
+
+
 def test_learners_that_are_the_negative_gradient_have_cosine_one():
     """Softmax at zero less the label, for four classes: what gradient boosting fits its first learner to."""
     labels = torch.tensor([0, 1, 2, 3])

@@ -117,6 +117,7 @@ def test_the_loss_can_exceed_the_bound_where_only_the_covariance_without_alphas_
     assert row["edge"] == pytest.approx(edge_2)
     assert row["exponential_loss"] == pytest.approx(sum(math.exp(-alpha_2 * m) for m in second) / 4)
     assert row["bound_telescoped"] == pytest.approx(math.sqrt(1 - edge_2**2))
+    assert (row["train_error"], row["bound_holds"]) == (0.25, True), "the bound is of the error"
     assert row["exponential_loss"] == pytest.approx(0.870497, abs=1e-6)
     assert row["bound_telescoped"] == pytest.approx(0.870385, abs=1e-6)
     assert (row["covariance"], row["covariance_nonpositive"]) == (pytest.approx(-0.003739, abs=1e-6), True)

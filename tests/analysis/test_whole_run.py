@@ -22,14 +22,15 @@ SIZES = {"train": 1293, "validation": 144, "test": 360}
 
 def test_it_adds_up_its_parts(experiment):
     evaluation = attrs.evolve(experiment.evaluation, interval=2, held_out_samples=100)
-    run = whole_run(experiment, evaluation, SIZES, [BLOCK, BLOCK], PARTS)
-    # Two blocks of 6 updates of 10 ms, 2 checks of 1293 images and 3 ms, 3 points of 200 + 100 + 100 images and 1 ms, a
-    # checkpoint, and one pass over the training images and the curves'.
+    saving = attrs.evolve(experiment, checkpoint=attrs.evolve(experiment.checkpoint, updates=4))
+    run = whole_run(saving, evaluation, SIZES, [BLOCK, BLOCK], PARTS)
+    # Two blocks of 6 updates of 10 ms, 2 checks of 1293 images and 3 ms, 3 points of 200 + 100 + 100 images and 1 ms,
+    # checkpoints after 4 updates and at the end, and one pass over the training images and the curves'.
     assert (run["batches"], run["updates"]) == ("cached", 6)
     assert set(run["seconds"]) == set(PHASES)
     assert run["seconds"] == pytest.approx({
         "update": 0.12, "prefix": 2 * 1693 * 5e-5, "check": 2 * 2 * (1293 * 1e-4 + 0.003),
-        "evaluation": 2 * 3 * 400 * 1e-4, "checkpoint": 0.04, "logging": 0.006,
+        "evaluation": 2 * 3 * 400 * 1e-4, "checkpoint": 0.08, "logging": 0.006,
     }, abs=1e-4)  # fmt: skip
 
 
