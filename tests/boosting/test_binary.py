@@ -135,6 +135,11 @@ def test_the_oracle_is_the_mean_exponential_and_trains_its_own_alpha():
     assert loss.log_alpha.grad is not None and float(loss.log_alpha.grad) != 0.0
 
 
+def test_of_two_classes_equally_likely_the_first_is_the_prediction():
+    state = binary.BinaryBoosting(torch.tensor([0, 0, 1]))  # right, right, wrong
+    assert state.measure(torch.zeros(3)).train_error == pytest.approx(1 / 3)
+
+
 def test_gains_between_nearly_perfect_modules_are_those_of_the_definition():
     """Only beyond EDGE_LIMIT are edges cut: below, gamma and bound follow them, and telescope."""
     labels = torch.tensor([0, 1, 1, 0])

@@ -196,6 +196,13 @@ def test_the_exponential_oracle_trains_its_own_alpha():
     assert gradient is not None and float(gradient) < 0  # a larger alpha suits a correct module
 
 
+@pytest.mark.parametrize(("log_alpha", "expected"), [(2.0, math.exp(2)), (5.0, 0.5 * math.log((2 - 1e-12) / 1e-12))])
+def test_the_oracles_alpha_ends_at_that_of_a_perfect_module(log_alpha, expected):
+    loss = boosting.ExponentialLoss()
+    nn.init.constant_(loss.log_alpha, log_alpha)
+    assert loss.alpha.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_training_error_is_under_the_bound_where_the_covariance_half_holds():
     """Theorem 4.2 on a learner that truly boosts: outputs move towards the labels, equally fast for every example."""
     labels = torch.arange(40) % 4

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+import scipy.io
 from hypothesis import given, settings, strategies as st
 
 from replication import files
@@ -18,7 +19,7 @@ from replication.config import DataParams
 from replication.datasets import SPLITS, download, load_prepared, prepare as prepare_module
 from replication.datasets.prepare import prepare, statistics, stratified
 from replication.datasets.prepared import PreparedDataset
-from replication.datasets.sources import COLLECTIONS, MNIST
+from replication.datasets.sources import COLLECTIONS, MNIST, Archive, Collection
 from replication.errors import DataError, ReplicationError
 from tests.archives import make_images, serve, svhn_archive, write_archives
 
@@ -107,6 +108,19 @@ def test_svhn_extra_can_be_left_out(tmp_path: Path) -> None:
     assert [source.name for source in small.sources] == ["train_32x32.mat", "test_32x32.mat"]
 
 
+def test_every_svhn_image_keeps_its_label(mirror: Path, tmp_path: Path) -> None:
+    def labelled(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int]]:
+        return [(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)]
+
+    made, pairs = make("svhn", tmp_path), {}
+    for part in ("train", "extra", "test"):
+        archive = scipy.io.loadmat(mirror / "svhn" / f"{part}_32x32.mat")
+        pairs[part] = labelled(archive["X"].transpose(3, 2, 0, 1), archive["y"].ravel() % 10)  # 10 is the digit 0
+    ours = {split: labelled(made.images[split], made.labels[split]) for split in SPLITS}
+    assert sorted(ours["train"] + ours["validation"]) == sorted(pairs["train"] + pairs["extra"])
+    assert sorted(ours["test"]) == sorted(pairs["test"])
+
+
 def test_unofficial_archives_are_refused_by_default(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         make("mnist", tmp_path, attrs.evolve(PARAMS, allow_unofficial=False))
@@ -114,17 +128,38 @@ def test_unofficial_archives_are_refused_by_default(tmp_path: Path) -> None:
     assert not (tmp_path / "mnist.safetensors").exists()
 
 
+def declared_official(mirror: Path) -> Collection:
+    """SVHN with our archives for the official ones."""
+
+    def declared(archive: Archive) -> Archive:
+        path = mirror / "svhn" / archive.name
+        return attrs.evolve(archive, md5=files.md5(path), size=path.stat().st_size, urls=())
+
+    return attrs.evolve(COLLECTIONS["svhn"], archives=tuple(map(declared, COLLECTIONS["svhn"].archives)))
+
+
 def test_official_archives_must_hold_the_official_counts(
     mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def declared_official(name: str) -> object:
-        path = mirror / "svhn" / name
-        return attrs.evolve(COLLECTIONS["svhn"].archive(name), md5=files.md5(path), size=path.stat().st_size, urls=())
-
-    names = [archive.name for archive in COLLECTIONS["svhn"].archives]
-    fake = attrs.evolve(COLLECTIONS["svhn"], archives=tuple(map(declared_official, names)))
-    monkeypatch.setattr(prepare_module, "COLLECTIONS", {"svhn": fake})
+    monkeypatch.setattr(prepare_module, "COLLECTIONS", {"svhn": declared_official(mirror)})
     with pytest.raises(DataError, match=r"has 50 images.*official data have 26032"):
+        make("svhn", tmp_path)
+
+
+def test_official_archives_must_hold_as_many_of_every_class(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = declared_official(mirror)
+
+    def expect(test_counts: tuple[int, ...]) -> None:
+        sizes = {"train": (200, (20,) * 10), "extra": (200, None), "test": (50, test_counts)}
+        parts = {name: attrs.evolve(fake.parts[name], size=size, counts=n) for name, (size, n) in sizes.items()}
+        monkeypatch.setattr(prepare_module, "COLLECTIONS", {"svhn": attrs.evolve(fake, parts=parts)})
+
+    expect((5,) * 10)
+    assert make("svhn", tmp_path).official
+    expect((4, 6, *(5,) * 8))
+    with pytest.raises(DataError, match=r"test_32x32\.mat.* 50 images, \(5, 5, .* official data have 50, \(4, 6, "):
         make("svhn", tmp_path)
 
 
@@ -307,6 +342,7 @@ def test_a_file_under_another_name_is_refused(digits: Path, tmp_path: Path) -> N
     ("change", "message"),
     [
         ({"allow_unofficial": False}, "unofficial copy, which data.allow_unofficial: false excludes"),
+        ({"validation_fraction": 0.05}, "has 40 validation images where data.validation_fraction asks for 20"),
         ({"validation_fraction": 0.2}, "validation images where data.validation_fraction asks for"),
         ({"include_extra": False}, r"other archives than train_32x32\.mat, test_32x32\.mat, which data.include_extra"),
     ],

@@ -12,6 +12,7 @@ from replication.config import ModelParams
 from replication.errors import ConfigError
 from replication.models import build_network
 from replication.models.build import count_parameters, layer_table, stage_sizes
+from replication.models.ensemble import build_weak_learner
 from replication.models.hypothesis import HypothesisFactory
 from replication.models.resnet import Head, MLPBlock, PlainBlock, ReleasedBlock, ResNet
 
@@ -55,6 +56,20 @@ def test_mlp_network_parameters_by_hand_and_no_round_for_flattening():
     assert count_parameters(network) == 10 * (784 * 1024 + 1024 + 1024 * 784 + 784) + 7850 == 16_082_250
 
 
+@pytest.mark.parametrize(
+    ("model", "shape", "parameters"),
+    [
+        (RELEASED, (3, 32, 32), 464 + (2 * 16 * 16 * 9 + 64) + (16 * 10 + 10)),
+        (PAPER_TEXT, (3, 32, 32), 435 + (2 * 15 * 15 * 9 + 60) + (15 * 32 * 32 * 10 + 10)),
+        (MLP, (1, 28, 28), (784 * 1024 + 1024 + 1024 * 784 + 784) + 7850),
+    ],
+)
+def test_a_weak_learner_is_one_block_and_its_parameters_by_hand(model, shape, parameters):
+    learner = build_weak_learner(model, shape, 10, 0)
+    assert learner.residual_blocks == 1
+    assert count_parameters(learner) == parameters
+
+
 @pytest.mark.parametrize("model", [RELEASED, PAPER_TEXT, MLP, SMALL])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 33, 17)])
 def test_any_image_size(model, shape):
@@ -80,6 +95,15 @@ def test_the_seed_alone_fixes_the_initialisation_and_the_global_generator_is_unt
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_convolutions_start_by_their_fan_out_and_heads_without_bias():
+    network = build_network(RELEASED, (3, 32, 32), 10, 0)
+    first_of_stage_2 = network.rounds[9].residual[0].weight
+    assert first_of_stage_2.shape == (32, 16, 3, 3)
+    assert first_of_stage_2.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.05)  # of 4,608, good to 1%
+    for model in (RELEASED, PAPER_TEXT, MLP):
+        assert not build_network(model, (1, 8, 8), 10, 0).head.linear.bias.any()
 
 
 def test_the_type_a_shortcut_takes_every_second_pixel_and_pads_with_zeros():

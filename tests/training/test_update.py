@@ -83,6 +83,18 @@ def test_the_loss_of_an_oracle_may_have_parameters_of_its_own(experiment):
     UpdateLoop(Scale(), loss, lambda: (torch.ones(1), torch.zeros(1)), params, experiment.runtime, seed=0).run(3)
     assert loss.shift.item() == pytest.approx(-0.03, rel=1e-3)
 
+    # Clamped like the model's, gradients of 4 and less are all 0.1, so that every step of Adam is the learning rate.
+    model, loss, params = Scale(), Shifted(), OptimizerParams(0.3, 0.1, 1)
+    UpdateLoop(model, loss, lambda: (torch.ones(1), torch.zeros(1)), params, experiment.runtime, seed=0).run(3)
+    assert [model.w.item(), loss.shift.item()] == pytest.approx([2.0 - 0.9, -0.9], rel=1e-5)
+
+
+def test_batch_norms_go_by_the_batch_in_whatever_mode_the_network_is_handed_over(experiment):
+    model = nn.Sequential(nn.BatchNorm1d(1)).eval()
+    batch, params = (torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1)), OptimizerParams(0.01, None, 2)
+    UpdateLoop(model, SquareLoss(), lambda: batch, params, experiment.runtime, seed=0).run(1)
+    assert model[0].running_mean.item() == pytest.approx(0.2)  # a tenth of the way from 0 to the batch's mean
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")

@@ -1,4 +1,6 @@
-"""What each method is trained on, by which loss, and under which seed: what no saved model can tell afterwards."""
+"""What each method is trained on, by which loss, for how long and under which seed: what no saved model can tell
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,17 @@ import pytest
 import torch
 from torch.nn import functional
 
+from replication.config import LengthParams
 from replication.datasets.loader import DeviceSplit
-from replication.training import end_to_end
-from replication.training.adaboost_mm import AdaBoostMMBooster
-from replication.training.boostresnet import MulticlassAlgorithm
+from replication.training import boostresnet, end_to_end, stagewise
+from replication.training.adaboost_mm import AdaBoostMMBooster, train_adaboost_mm
+from replication.training.boostresnet import MulticlassAlgorithm, train_boostresnet
 from replication.training.boostresnet_binary import BinaryAlgorithm
 from replication.training.checkpoint import Snapshot
 from replication.training.features import BatchSource
-from replication.training.gradient_boosting import GradientBooster
-from replication.training.record import Recorder, predict
+from replication.training.gradient_boosting import GradientBooster, train_gradient_boosting
+from replication.training.lengths import end_to_end_updates, refinement_updates
+from replication.training.record import Recorder, Row, predict
 from replication.training.session import Session, open_session
 from replication.training.stagewise import StagewiseTrainer
 from replication.training.train import train
@@ -174,6 +178,101 @@ def test_a_refinement_draws_batches_of_its_own(session, monkeypatch, done, phase
     monkeypatch.setattr(end_to_end, "BatchSource", Watched)
     end_to_end.train_end_to_end(session(), 1, done=done)
     assert phases == [phase]
+
+
+@pytest.mark.parametrize(
+    ("module", "train"),
+    [
+        (boostresnet, train_boostresnet),
+        (stagewise, train_adaboost_mm),
+        (end_to_end, lambda opened: end_to_end.train_end_to_end(opened, 1)),
+    ],
+    ids=["boostresnet", "stagewise", "end to end"],
+)
+def test_batches_are_drawn_by_the_runs_own_seed(session, monkeypatch, module, train):
+    class Drawn(Exception):
+        pass
+
+    def watched(_features: object, _prefix: object, _augmentation: object, _size: int, seed: int, phase: int = 0):
+        raise Drawn(seed, phase)
+
+    monkeypatch.setattr(module, "BatchSource", watched)
+    with pytest.raises(Drawn) as caught:
+        train(session(1))
+    assert caught.value.args == (1, 0)
+
+
+def test_linear_auxiliary_classifiers_start_from_the_runs_seed(session):
+    def fresh(seed: int) -> torch.Tensor:
+        opened = session(seed)
+        params = attrs.evolve(opened.experiment.boostresnet, auxiliary="linear")
+        opened = attrs.evolve(opened, experiment=attrs.evolve(opened.experiment, boostresnet=params))
+        trainer = boostresnet.BoostResNetTrainer(opened, MulticlassAlgorithm(opened.train.labels, 10, params))
+        return trainer.hypotheses.hypothesis(0).auxiliary.head.linear.weight
+
+    assert torch.equal(fresh(0), fresh(0))
+    assert not torch.equal(fresh(0), fresh(1))
+
+
+# Lengths under a budget, and what is written down of a round where it ends.
+
+
+@pytest.fixture
+def halved(session):
+    """A session at half the budget, with sections changed; the whole training split is behind its curves."""
+
+    def opened(**sections: dict[str, object]) -> Session:
+        whole = session()
+        changed = {name: attrs.evolve(getattr(whole.experiment, name), **values) for name, values in sections.items()}
+        experiment = attrs.evolve(whole.experiment, budget=0.5, **changed)
+        return attrs.evolve(whole, experiment=experiment, curves=whole.curves | {"train": whole.train})
+
+    return opened
+
+
+def assert_rounds_end_on_the_curves(rows: dict[str, list[Row]]) -> None:
+    """The three accuracies of every round are those of the point where it ends, each of its own split."""
+    names = ("train_accuracy", "validation_accuracy", "test_accuracy")
+    points = {row["gradient_updates"]: [row[name] for name in names] for row in rows["history"]}
+    for row in rows["rounds"]:
+        assert [row[name] for name in names] == pytest.approx(points[row["cumulative_updates"]], abs=1e-12)
+    assert any(len(set(point)) == 3 for point in points.values())
+
+
+def test_lengths_are_scaled_by_the_budget(experiment):
+    half = attrs.evolve(experiment, budget=0.5)
+    assert (refinement_updates(half, 5), end_to_end_updates(half, 5)) == (5 * 3, 2 * 5 * 3)
+    stated = attrs.evolve(half, refinement=LengthParams(8), end_to_end=LengthParams(12))
+    assert (refinement_updates(stated, 5), end_to_end_updates(stated, 5)) == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "end", "points"),
+    [(-1.0, (2, "gamma"), [2, 4, 5, 6, 8, 10]), (1.0, (3, "limit"), [3, 5, 6, 9, 10, 12, 15])],
+)
+def test_boostresnets_rounds_checks_and_points_are_scaled_by_the_budget(halved, threshold, end, points):
+    opened = halved(boostresnet={"gamma_threshold": threshold, "check_interval": 4}, evaluation={"interval": 10})
+    assert train_boostresnet(opened).updates == points[-1]
+    rows = opened.recorder.rows
+    assert [(row["gradient_updates"], row["moved_on"]) for row in rows["rounds"]] == [end] * 5
+    assert [row["gradient_updates"] for row in rows["history"]] == points
+    assert_rounds_end_on_the_curves(rows)
+
+
+@pytest.mark.parametrize("train", [train_adaboost_mm, train_gradient_boosting])
+def test_weak_learners_rounds_are_scaled_by_the_budget(halved, train):
+    opened = halved()
+    assert train(opened).updates == 15
+    rows = opened.recorder.rows
+    assert [row["gradient_updates"] for row in rows["rounds"]] == [3] * 5
+    assert [row["gradient_updates"] for row in rows["history"]] == [3, 6, 9, 12, 15]
+    assert_rounds_end_on_the_curves(rows)
+
+
+def test_end_to_ends_points_are_scaled_by_the_budget(halved):
+    opened = halved(evaluation={"interval": 10})
+    assert end_to_end.train_end_to_end(opened, 12) == 12
+    assert [row["gradient_updates"] for row in opened.recorder.rows["history"]] == [5, 10, 12]
 
 
 # Augmented images, and the labels that go with them.
