@@ -20,7 +20,8 @@ from replication.analysis import lesion, margins, paths, probes, steps, weak_lea
 from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run
 from replication.analysis.sampling import batches, draws, subset
 from replication.analysis.theory import Hypotheses, load_hypotheses
-from replication.config import BOOSTED, Experiment
+from replication.analysis.untrained import initial_network, untrained_section
+from replication.config import BOOSTED, Experiment, ModelParams
 from replication.datasets import SPLITS, PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.datasets.pairs import data_of_method
@@ -130,6 +131,8 @@ def analyse(
         summary |= _network_sections(subject, fast, outputs, tables)
     if isinstance(fast, ResNet) or not fast.vote:
         summary["alignment"] = _alignment(subject, fast, tables)
+    if method == "e2e":  # the other methods' networks start as this one does
+        summary["untrained"] = _untrained(subject)
     if summary["theory"] is not None:
         check_train_error(folder, method, summary["theory"]["final"]["train_error"])
     check_finite(folder, summary)
@@ -246,7 +249,7 @@ def _network_sections(
     tables["paths"] = paths.gradient_by_length(gradients, params.random_draws, draws(subject.seed, "paths"))
     tables["modules"] = _module_rows(subject, network, outputs)
     return {
-        "modules": _trend(tables["modules"]),
+        "modules": probes.trend(tables["modules"]),
         "lesions": _lesion_summary(lesions.error(), singles, tables["lesions"], fewer.error()),
         "swaps": _swap_summary(tables["swaps"]),
         "paths": _path_summary(tables["paths"]),
@@ -262,12 +265,17 @@ def _alignment(subject: _Subject, model: ResNet | Ensemble, tables: dict[str, Ro
     else:
         rows = steps.learner_alignment(model, images, labels, rng)
     tables["alignment"] = rows
-    return {
-        "mean": statistics.fmean(row["alignment"] for row in rows),
-        "control_mean": statistics.fmean(row["control_alignment"] for row in rows),
-        "positive_blocks": sum(row["alignment"] > 0 for row in rows),
-        "blocks": len(rows),
-    }
+    return steps.summarise(rows)
+
+
+def _untrained(subject: _Subject) -> dict[str, Any]:
+    """Section "untrained": the network from which the run started, on the same images and by the same draws."""
+    description, shape = read_description(subject.folder)["model"], subject.data.image_shape
+    model = ModelParams(description["reading"], description["blocks"], description["width"])
+    classes, sample = subject.data.num_classes, subject.sample
+    network = initial_network(model, shape, classes, subject.seed, sample["train"], subject.batch_size)
+    images, labels = next(batches(subset(sample["test"], _STEP_IMAGES), _STEP_IMAGES))
+    return untrained_section(network, sample, images, labels, draws(subject.seed, "labels"), subject.batch_size)
 
 
 def _module_rows(subject: _Subject, network: ResNet, outputs: dict[str, list[Tensor]]) -> Rows:
@@ -284,15 +292,6 @@ def _complexity(subject: _Subject, network: ResNet) -> dict[str, Any]:
     train = subject.whole["train"]
     largest = max(float(images.abs().max()) for images, _ in batches(train, subject.batch_size))
     return margins.l1_complexity(network, largest, math.prod(subject.data.image_shape), len(train))
-
-
-def _trend(rows: Rows) -> dict[str, Any]:
-    accuracies = [row["probe_test_accuracy"] for row in rows]
-    return {
-        "probe_test_kendall_tau": rank_correlation(range(len(rows)), accuracies),
-        "probe_test_first": accuracies[0],
-        "probe_test_last": accuracies[-1],
-    }
 
 
 def _lesion_summary(

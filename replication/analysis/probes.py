@@ -12,6 +12,7 @@ from torch.nn import functional
 from replication.analysis.sampling import batches
 from replication.datasets.loader import DeviceSplit
 from replication.models.resnet import ResNet
+from replication.ranks import rank_correlation
 
 _ITERATIONS = 300
 
@@ -98,3 +99,13 @@ def probe_modules(
 def _as_the_head_sees(network: ResNet, g: Tensor) -> Tensor:
     """(N, F): averaged over pixels, or flattened."""
     return g.mean((2, 3)) if network.head.pool else g.flatten(1)
+
+
+def trend(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The first and the last accuracy of the probes on test images, and how they are ranked beside depth."""
+    accuracies = [row["probe_test_accuracy"] for row in rows]
+    return {
+        "probe_test_kendall_tau": rank_correlation(range(len(rows)), accuracies),
+        "probe_test_first": accuracies[0],
+        "probe_test_last": accuracies[-1],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,16 @@ def learner_alignment(
                      "step_ratio": float((step.norm(dim=1) / size).mean()) if size.all() else None})  # fmt: skip
         u = u + step
     return rows
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the blocks, and of how many the step goes down the gradient."""
+    return {
+        "mean": statistics.fmean(row["alignment"] for row in rows),
+        "control_mean": statistics.fmean(row["control_alignment"] for row in rows),
+        "positive_blocks": sum(row["alignment"] > 0 for row in rows),
+        "blocks": len(rows),
+    }
 
 
 def _shuffled(labels: Tensor, rng: np.random.Generator) -> Tensor:

@@ -41,6 +41,8 @@ _COUNTS = {
 _FRACTIONS = {
     "modules/first": "modules.probe_test_first",
     "modules/last": "modules.probe_test_last",
+    "untrained/first": "untrained.modules.probe_test_first",
+    "untrained/last": "untrained.modules.probe_test_last",
     "lesions/error": "lesions.error",
     "lesions/half_error": "lesions.half_deleted_error",
     "swaps/one": "swaps.one_swap_error",
@@ -63,6 +65,8 @@ _VALUES = {
     "paths/length": "paths.mean_length",
     "alignment/mean": "alignment.mean",
     "alignment/control": "alignment.control_mean",
+    "untrained/tau": "untrained.modules.probe_test_kendall_tau",
+    "untrained/alignment": "untrained.alignment.mean",
 }
 
 

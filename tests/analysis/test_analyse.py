@@ -172,7 +172,7 @@ def test_every_reading_is_analysed(quick, digits, tmp_path, reading, method):
         assert summary["alignment"][key] == pytest.approx(mean)
     assert summary["alignment"]["mean"] != summary["alignment"]["control_mean"]
     assert len(tables["modules"]) == 4 + (reading != "mlp")
-    assert (summary["theory"] is None) == (method == "e2e")
+    assert (summary["theory"] is None) == (method == "e2e") == ("untrained" in summary)
     assert bool(tables["theory"]) == (method == "boostresnet")
     assert (summary["swaps"] is None) == (not tables["swaps"])
     assert 0 <= summary["lesions"]["error"] <= 1

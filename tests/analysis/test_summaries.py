@@ -11,9 +11,9 @@ from replication.analysis.analyse import (
     _normalised_outputs,
     _path_summary,
     _swap_summary,
-    _trend,
 )
 from replication.analysis.lesion import SingleDeletion
+from replication.analysis.probes import trend
 from replication.models.ensemble import Ensemble
 from replication.models.resnet import Head, MLPBlock, ResNet
 from tests.analysis.test_lesion import split_of
@@ -78,7 +78,7 @@ def test_the_trend_is_that_of_the_test_images_from_first_to_last():
     accuracies = ((0.9, 0.2), (0.5, 0.6), (0.1, 0.5), (0.0, 0.7))
     rows = [{"probe_train_accuracy": train, "probe_test_accuracy": test} for train, test in accuracies]
     # Of six pairs one falls: 0.6 to 0.5.
-    assert _trend(rows) == {
+    assert trend(rows) == {
         "probe_test_kendall_tau": pytest.approx(4 / 6),
         "probe_test_first": 0.2,
         "probe_test_last": 0.7,

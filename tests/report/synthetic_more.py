@@ -133,6 +133,10 @@ def _sections(
         "paths": {"blocks": blocks, "mean_length": 1.4, "shorter_than_half_share": 0.9},
         "alignment": {"mean": 0.1, "control_mean": -0.05, "positive_blocks": 5, "blocks": blocks},
         "settings": {"test_images": 360, "random_images": 100, "random_draws": 3},
+        "untrained": {
+            "modules": {"probe_test_kendall_tau": -0.3, "probe_test_first": 0.7, "probe_test_last": 0.6},
+            "alignment": {"mean": 0.001, "control_mean": 0.002, "positive_blocks": 3, "blocks": blocks},
+        },
     }  # fmt: skip
 
 
