@@ -343,6 +343,7 @@ def runs_in_prose() -> dict[str, list[float]]:
         )
         for name in ("digits", "mnist", "cifar10")
     ]
+    untrained = [[analysis(name, seed)["untrained"] for seed in range(3)] for name in ("digits", "mnist", "cifar10")]
     before, after, end_to_end = (
         fmean(final(f"cifar10/{method}", "validation")) for method in ("boostresnet", "boostresnet-refined", "e2e")
     )
@@ -524,6 +525,21 @@ def runs_in_prose() -> dict[str, list[float]]:
             for section, name in (("lesions", "random_error"), ("swaps", "one_swap_error"))
         ],
         r"a process of (\S+) GiB on CIFAR-10 where end to end had (\S+),": peaks,
+        r"have mean cosines of (\S+), (\S+) and (\S+) on digits, MNIST and CIFAR-10\. Nor do": [
+            fmean(found["alignment"]["mean"] for found in each) for each in untrained
+        ],
+        **{
+            rf"{words} (\S+) to (\S+) %": [
+                100 * fmean(found["modules"][f"probe_test_{end}"] for found in each) for end in ("first", "last")
+            ]
+            for words, each in zip(
+                ("probe on test images goes from", "On MNIST it goes from", "% and from"), untrained, strict=True
+            )
+        },
+        r"before training, and ends at (\S+) and (\S+) % after it\. On MNIST .* and ends at (\S+) % after": [
+            100 * fmean(analysis(name, seed)["modules"]["probe_test_last"] for seed in range(3))
+            for name in ("digits", "cifar10", "mnist")
+        ],
         r"fitted to that direction, have (\S+), (\S+) and (\S+) on digits, MNIST and CIFAR-10": steps,
     }
 
