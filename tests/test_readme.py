@@ -415,6 +415,11 @@ def runs_in_prose() -> dict[str, list[float]]:
             refined - ends["cifar10"]["boostresnet"],
             gain_on_validation,
         ],
+        r"on validation images; after 320, (\S+) and (\S+)\. End-to-end": [
+            fmean(final(LONGER.format(0.032) + "/boostresnet-refined", split))
+            - fmean(final(LONGER.format(0.032) + "/boostresnet", split))
+            for split in ("test", "validation")
+        ],
         r"in all is (\S+) points ahead of it on validation images, and (\S+) at equal operations": [
             lead_on_validation,
             100 * fmean(refined_gap),
