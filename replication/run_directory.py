@@ -28,11 +28,10 @@ def check_digests(folder: Path, description: Mapping[str, Any]) -> None:
         raise ResultsError(f"{folder}/run.json has no valid 'sha256'; train the run again")
     for name, digest in digests.items():
         path = folder / Path(name).name
-        problem = (
-            "is not there" if not path.is_file() else "is not what training wrote" if sha256(path) != digest else ""
-        )
-        if problem:
-            raise ResultsError(f"{path} {problem}; copy the run directory once more or train the run again")
+        if path.is_file() and sha256(path) == digest:
+            continue
+        problem = "is not what training wrote" if path.is_file() else "is not there"
+        raise ResultsError(f"{path} {problem}; copy the run directory once more or train the run again")
 
 
 def kept_run(published: Path, scratch: Path) -> Path | None:

@@ -258,7 +258,7 @@ def _network_sections(
 
 def _alignment(subject: _Subject, model: ResNet | Ensemble, tables: dict[str, Rows]) -> dict[str, Any]:
     """Section "alignment": the steps of blocks, or of weak learners, beside the negative gradient."""
-    images, labels = next(batches(subset(subject.sample["test"], _STEP_IMAGES), _STEP_IMAGES))
+    images, labels = _step_images(subject)
     rng = draws(subject.seed, "labels")
     if isinstance(model, ResNet):
         rows = steps.step_alignment(model, images, labels, rng)
@@ -274,8 +274,12 @@ def _untrained(subject: _Subject) -> dict[str, Any]:
     model = ModelParams(description["reading"], description["blocks"], description["width"])
     classes, sample = subject.data.num_classes, subject.sample
     network = initial_network(model, shape, classes, subject.seed, sample["train"], subject.batch_size)
-    images, labels = next(batches(subset(sample["test"], _STEP_IMAGES), _STEP_IMAGES))
+    images, labels = _step_images(subject)
     return untrained_section(network, sample, images, labels, draws(subject.seed, "labels"), subject.batch_size)
+
+
+def _step_images(subject: _Subject) -> tuple[Tensor, Tensor]:
+    return next(batches(subset(subject.sample["test"], _STEP_IMAGES), _STEP_IMAGES))
 
 
 def _module_rows(subject: _Subject, network: ResNet, outputs: dict[str, list[Tensor]]) -> Rows:

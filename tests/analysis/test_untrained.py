@@ -6,7 +6,7 @@ import attrs
 import pytest
 import torch
 
-from replication.analysis.sampling import batches, draws
+from replication.analysis.sampling import batches, draws, subset
 from replication.analysis.untrained import initial_network, untrained_section
 from replication.datasets.loader import to_device_split
 from replication.training.record import Recorder
@@ -44,11 +44,7 @@ def test_its_batch_norms_have_the_mean_over_batches_of_what_passes_through(exper
 
 
 def test_random_features_are_worth_something_and_random_steps_go_nowhere(experiment, digits):
-    sample = {
-        name: attrs.evolve(split, images=split.images[:100], labels=split.labels[:100])
-        for name in ("train", "validation", "test")
-        if (split := to_device_split(digits, name, CPU))
-    }
+    sample = {name: subset(to_device_split(digits, name, CPU), 100) for name in ("train", "validation", "test")}
     network = initial_network(experiment.model, digits.image_shape, 10, 0, sample["train"], 50)
     images, labels = next(batches(sample["test"], 100))
     section = untrained_section(network, sample, images, labels, draws(0, "labels"), 50)
