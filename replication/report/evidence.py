@@ -192,9 +192,15 @@ def analysis_difference(evidence: Evidence, first: str, second: str, field: str)
 
 
 def depth_difference(evidence: Evidence, method: str, split: str) -> Values:
-    """Accuracy of the deepest network less that of the shallowest, from results/DATASET/e2e/depth.csv."""
+    """Accuracy of the deepest network less that of the shallowest, from results/DATASET/e2e/depth.csv.
+
+    Under another budget, where there is no such table, BoostResNet's: what its first t rounds leave is BoostResNet of
+    depth t.
+    """
     name = f"{evidence.dataset}/{DEPTH}"
     if not (evidence.root / name).is_file():
+        if method == "boostresnet" and (rounds := evidence.per_run(method, "rounds.csv", _gain(split))).by_seed:
+            return rounds
         return Values({}, (), missing=f"{name} is not there", lacks="depths")
     runs = [run for run in load_depth(evidence.dataset, evidence.root) if run.method == method]
     by_seed = {}
@@ -205,6 +211,16 @@ def depth_difference(evidence: Evidence, method: str, split: str) -> Values:
     if not by_seed:
         return Values({}, (name,), missing=f"{name} has not two depths", lacks="depths")
     return Values(by_seed, (name,), tuple(run.budget for run in runs), all(run.official for run in runs))
+
+
+def _gain(split: str) -> Callable[[Run], float | None]:
+    """Accuracy after the last round less that after the first."""
+
+    def gain(run: Run) -> float | None:
+        column = _column(run, f"{split}_accuracy")
+        return None if column is None or len(column) < 2 else column[-1] - column[0]
+
+    return gain
 
 
 def cost_ratio(evidence: Evidence, ratio: str) -> Values:

@@ -19,7 +19,7 @@ from replication.report.comparisons import differences_at_end
 from replication.report.evidence import Evidence, update_ratio
 from replication.report.reported import reported
 from replication.report.results import load_results
-from tests.report.synthetic import edit_json
+from tests.report.synthetic import edit_json, plant_run
 from tests.report.synthetic_more import plant_cost
 
 
@@ -337,6 +337,25 @@ def test_depth_and_cost(plant, tmp_path):
     short = verdicts(tmp_path, "mnist")["7a"]
     assert (short.verdict, short.lacks, short.budget) == ("not judged", "budget", 0.001), "by the shortest of its runs"
     write_csv(path, columns, rows)
+
+
+def test_under_another_budget_boostresnets_rounds_are_its_depths(plant, tmp_path):
+    plant("mnist", "boostresnet", 0)
+    for seed, (first, last) in enumerate(((0.9, 0.95), (0.95, 0.9), (0.9, 0.91))):
+        folder = plant_run(tmp_path / "results/mnist/budgets/1", "mnist", "boostresnet", seed, budget=1.0)
+        set_column(folder, "train_accuracy", [first, *[0.5] * 5, last])
+    verdict = {one.id: one for one in claims.judge_budgets("mnist", tmp_path / "results")["1"]}["7b"]
+    assert list(verdict.values.values()) == pytest.approx([0.05, -0.05, 0.01])
+    assert (verdict.verdict, verdict.n, verdict.budget) == ("inconclusive", 3, 1.0)
+    assert verdict.evidence[0] == "mnist/budgets/1/mnist/boostresnet/seed0/rounds.csv"
+    for seed in range(3):
+        set_column(folder.with_name(f"seed{seed}"), "train_accuracy", [0.9, *[0.5] * 5, 0.89 - 0.001 * seed])
+    found = {one.id: one for one in claims.judge_budgets("mnist", tmp_path / "results")["1"]}
+    assert found["7b"].verdict == "inconclusive" and found["7b"].statistic == pytest.approx(-0.011)
+    assert "7a" not in found, "end to end starts anew at every depth"
+    for seed in range(3):
+        set_column(folder.with_name(f"seed{seed}"), "train_accuracy", [0.9, *[0.5] * 5, ""])
+    assert "7b" not in {one.id for one in claims.judge_budgets("mnist", tmp_path / "results")["1"]}
 
 
 def test_claims_on_costs(tmp_path):
