@@ -1,6 +1,7 @@
 """Deviations, measured: a method trained with one thing as the paper or the released code has it, beside our default.
 
-The default's rows are those of its runs; every variant is trained here, on the same data, under the same seeds.
+The default's rows are those of its runs; every variant is trained here, on the same data, under the same seeds. A
+variant with a budget of its own stands beside the default under that budget, whose runs are those of `budgets`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from replication.datasets import PreparedDataset
 from replication.errors import ResultsError
 from replication.files import read_csv, read_json, write_csv
 from replication.lock import exclusive
-from replication.scratch_runs import Progress, scratch_metrics, silent
+from replication.scratch_runs import BUDGETS, Progress, scratch_metrics, silent, under_budget
 from replication.training.runs import read_description, run_folder
 
 SCRATCH = Path("scratch/ablations")
@@ -48,24 +49,31 @@ def measure_ablations(
     results_root: Path = Path("results"),
     scratch: Path = SCRATCH,
     progress: Progress = silent,
+    budgets: Path = BUDGETS,
 ) -> list[Row]:
-    """Write `results_root`/DATASET/ablations.csv: a row per variant, method and seed, the default's first.
+    """Write `results_root`/DATASET/ablations.csv: a row per variant, method and seed, the default's first, by budget.
 
     The variants' runs are kept in `scratch`, so that an interrupted call goes on; those of other parameters, data or
-    code are not taken for them.
+    code are not taken for them. So are the default's under other budgets than the experiment's, in `budgets`.
 
     Raises:
         ResultsError: a run of the default is missing, damaged, or was made with other parameters or data.
-        TrainingError: a variant's training failed.
+        TrainingError: a variant's training failed, or the default's under its budget.
     """
-    rows = [
-        _default_row(experiment, data, method, seed, runs_root, scratch)
-        for method in _methods(variants)
-        for seed in seeds
-    ]
+    defaults = dict.fromkeys((one.default(experiment), method) for one in variants for method in one.methods)
+    rows: list[Row] = []
+    for default, method in defaults:
+        for seed in seeds:
+            if default == experiment:
+                rows.append(_default_row(experiment, data, method, seed, runs_root, scratch))
+            else:
+                kept = under_budget(default.budget, budgets)
+                metrics = scratch_metrics(default, data, method, seed, kept, progress)
+                rows.append(_row(UNCHANGED, "", method, seed, metrics))
     for variant in variants:
         for method in variant.methods:
             rows += [_variant_row(experiment, variant, data, method, seed, scratch, progress) for seed in seeds]
+    rows.sort(key=_order(experiment, variants))
     with _writing(data, scratch):
         write_csv(results_root / data.name / "ablations.csv", COLUMNS, rows)
     return rows
@@ -99,23 +107,19 @@ def measure_one(
     """
     variant = next(variant for variant in variants if variant.name == name)
     if results_root is not None:  # before hours of training
-        _beside(experiment, variant, data, seed, results_root)
+        _beside(experiment, variant, variants, data, seed, results_root)
     rows = [_variant_row(experiment, variant, data, method, seed, scratch, progress) for method in variant.methods]
     if results_root is not None:
-        names = (UNCHANGED, *(variant.name for variant in variants))
         with _writing(data, scratch):  # and again, as others may have written in the meantime
-            merged = {_place(row): row for row in (*_beside(experiment, variant, data, seed, results_root), *rows)}
-            ordered = sorted(merged.values(), key=_by(names, _methods(variants)))
+            beside = _beside(experiment, variant, variants, data, seed, results_root)
+            merged = {_place(row): row for row in (*beside, *rows)}
+            ordered = sorted(merged.values(), key=_order(experiment, variants))
             write_csv(results_root / data.name / "ablations.csv", COLUMNS, ordered)
     return rows
 
 
 def _writing(data: PreparedDataset, scratch: Path) -> contextlib.AbstractContextManager[None]:
     return exclusive(scratch / f"{data.name}.lock", f"{data.name}'s ablations.csv", "written", wait_seconds=60.0)
-
-
-def _methods(variants: tuple[Variant, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(method for variant in variants for method in variant.methods))
 
 
 def _variant_row(
@@ -142,7 +146,12 @@ def _default_row(
 
 
 def _beside(
-    experiment: Experiment, variant: Variant, data: PreparedDataset, seed: int, results_root: Path
+    experiment: Experiment,
+    variant: Variant,
+    variants: tuple[Variant, ...],
+    data: PreparedDataset,
+    seed: int,
+    results_root: Path,
 ) -> list[Row]:
     """What is published of this and other variants and seeds, and the default's rows of this seed by its own results.
 
@@ -151,48 +160,60 @@ def _beside(
     """
     path = results_root / data.name / "ablations.csv"
     table: list[Row] = list(read_csv(path)) if path.is_file() else []
+    budgets = {one.name: str(one.experiment.budget) for one in variants}
     for row in table:
         if set(row) != set(COLUMNS) or None in row.values() or not row["seed"].isdecimal():
             raise ResultsError(f"{path} is damaged, or of another version; {_ALL_ANEW}")
-        alike = {"budget": str(experiment.budget), "official_data": str(data.official)}
+        alike = {"official_data": str(data.official)}
+        if row["variant"] in budgets or row["budget"] not in budgets.values():
+            alike["budget"] = budgets.get(row["variant"], str(experiment.budget))
         if row["variant"] == variant.name:
             alike["changes"] = _in_words(variant.changes)
         for column, value in alike.items():
             if row[column] != value:
                 found = f"a row of {row['variant']} with {column} {row[column]}"
                 raise ResultsError(f"{path} has {found}, and here it is {value}; {_ALL_ANEW}")
-    seeds = {int(row["seed"]) for row in table} | {seed}
-    defaults = {(method, one): _published_default(experiment, data, method, one, results_root)
+    seeds = {int(row["seed"]) for row in table if row["budget"] == budgets[variant.name]} | {seed}
+    defaults = {(method, one): _published_default(experiment, variant, data, method, one, results_root)
                 for method in variant.methods for one in sorted(seeds)}  # fmt: skip
     return [*table, *(row for (_, one), row in defaults.items() if one == seed)]
 
 
 def _published_default(
-    experiment: Experiment, data: PreparedDataset, method: str, seed: int, results_root: Path
+    experiment: Experiment, variant: Variant, data: PreparedDataset, method: str, seed: int, results_root: Path
 ) -> Row:
-    folder = run_folder(results_root, data.name, method, seed)
+    default = variant.default(experiment)
+    own = default == experiment
+    root = results_root if own else results_root / data.name / "budgets" / f"{default.budget:g}"
+    folder = run_folder(root, data.name, method, seed)
     if not (folder / "metrics.json").is_file():
-        raise ResultsError(f"{folder} has no metrics.json to hold a variant against; evaluate the default's run first")
-    check_published(folder, experiment, data, "evaluate a run of the same data first, or get it back from git")
+        command = f"python -m replication budgets {data.name} --only {method} --seed {seed} --budget {default.budget:g}"
+        first = "evaluate the default's run first" if own else f"first: {command} --publish"
+        raise ResultsError(f"{folder} has no metrics.json to hold a variant against; {first}")
+    check_published(folder, default, data, "evaluate a run of the same data first, or get it back from git")
     metrics = read_json(folder / "metrics.json")
     if not isinstance(metrics, dict):
         raise ResultsError(f"{folder}/metrics.json is damaged; evaluate the run again, or get it back from git")
     return _row(UNCHANGED, "", method, seed, metrics)
 
 
-def _place(row: Row) -> tuple[str, str, str]:
-    return str(row["variant"]), str(row["method"]), str(row["seed"])
+def _place(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[column]) for column in ("variant", "budget", "method", "seed"))
 
 
-def _by(names: tuple[str, ...], methods: tuple[str, ...]) -> Callable[[Row], tuple[int, int, int]]:
-    """The order of the stage's own table; what it would not have comes last."""
+def _order(experiment: Experiment, variants: tuple[Variant, ...]) -> Callable[[Row], tuple[float, ...]]:
+    """By budget, the experiment's own first; there, the default, then the variants in their order."""
+    names = (UNCHANGED, *(variant.name for variant in variants))
+    methods = tuple(dict.fromkeys(method for variant in variants for method in variant.methods))
 
-    def key(row: Row) -> tuple[int, int, int]:
-        name, method, seed = _place(row)
+    def key(row: Row) -> tuple[float, ...]:
+        budget, name, method = float(row["budget"]), row["variant"], row["method"]
         return (
-            names.index(name) if name in names else len(names),
+            budget != experiment.budget,
+            budget,
+            names.index(name) if name in names else len(names),  # what this would not write comes last
             methods.index(method) if method in methods else len(methods),
-            int(seed),
+            int(row["seed"]),
         )
 
     return key

@@ -19,16 +19,15 @@ from replication.config import Experiment, OtherBudget
 from replication.datasets import PreparedDataset
 from replication.files import atomic_folder, remove_leftovers
 from replication.run_directory import PUBLISHED
-from replication.scratch_runs import Progress, measured_run, scratch_root, silent
+from replication.scratch_runs import BUDGETS, Progress, measured_run, scratch_root, silent, under_budget
 from replication.training.runs import run_folder
 
-SCRATCH = Path("scratch/budgets")
 _ALL_ANEW = "get it back from git, or make all anew, without --publish"
 
 
-def budget_root(experiment: Experiment, data: PreparedDataset, budget: float, scratch: Path = SCRATCH) -> Path:
+def budget_root(experiment: Experiment, data: PreparedDataset, budget: float, scratch: Path = BUDGETS) -> Path:
     """The root of the run directories of `experiment` under another budget."""
-    return scratch_root(attrs.evolve(experiment, budget=budget), data, scratch / f"{budget:g}")
+    return scratch_root(attrs.evolve(experiment, budget=budget), data, under_budget(budget, scratch))
 
 
 def measure_one(
@@ -37,7 +36,7 @@ def measure_one(
     data: PreparedDataset,
     method: str,
     seed: int,
-    scratch: Path = SCRATCH,
+    scratch: Path = BUDGETS,
     results_root: Path | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
@@ -79,7 +78,7 @@ def measure_budgets(
     data: PreparedDataset,
     seeds: tuple[int, ...],
     results_root: Path = Path("results"),
-    scratch: Path = SCRATCH,
+    scratch: Path = BUDGETS,
     progress: Progress = silent,
 ) -> list[Path]:
     """Write `results_root`/DATASET/budgets/BUDGET/DATASET/METHOD/seedN for every budget and method asked for, and seed.
@@ -128,4 +127,4 @@ def _measured(
     experiment: Experiment, one: OtherBudget, data: PreparedDataset, seed: int, scratch: Path, progress: Progress
 ) -> Path:
     other, analysis = attrs.evolve(experiment, budget=one.budget), analyse if one.analysed else None
-    return measured_run(other, data, one.method, seed, scratch / f"{one.budget:g}", analysis, progress)
+    return measured_run(other, data, one.method, seed, under_budget(one.budget, scratch), analysis, progress)

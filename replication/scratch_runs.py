@@ -19,8 +19,15 @@ from replication.training.record import Observer
 from replication.training.runs import run_folder
 from replication.training.train import train
 
+BUDGETS = Path("scratch/budgets")
+
 #: Gives what is told of every row of the curves of a run, by the run's name.
 Progress = Callable[[str], Observer]
+
+
+def under_budget(budget: float, scratch: Path = BUDGETS) -> Path:
+    """Where the experiment's runs under another budget than its own are kept, for whichever stage needs them."""
+    return scratch / f"{budget:g}"
 
 
 def silent(_run: str) -> Observer:

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from replication.__main__ import app
 from replication.ablations import COLUMNS, measure_ablations, measure_one
 from replication.analysis.evaluate import evaluate
-from replication.config import Variant, load_experiment
+from replication.budgets import measure_budgets
+from replication.config import OtherBudget, Variant, load_experiment
 from replication.datasets.prepare import prepare
 from replication.errors import ConfigError, ResultsError
 from replication.files import read_csv
@@ -130,6 +131,37 @@ def test_one_variant_and_seed_can_be_published_beside_what_is_published(experime
     # A variant that params.yaml no longer has stays.
     measure_one(experiment, (exponential,), digits, "exponential", 0, results_root=Path("results"))
     assert table.read_bytes() == alone
+
+
+def test_a_variant_of_another_budget_stands_beside_the_default_of_that_budget(experiment, exponential, digits, trained):
+    longer = attrs.evolve(exponential, name="longer", experiment=attrs.evolve(exponential.experiment, budget=2.0))
+    variants, table = (longer, exponential), Path("results/digits/ablations.csv")
+    train(experiment, digits, "boostresnet", 0)
+    evaluate(experiment, digits, "boostresnet", 0)
+    rows = measure_ablations(experiment, variants, digits, (0,))
+    assert [(row["variant"], row["budget"]) for row in rows] == [
+        ("default", 1.0), ("exponential", 1.0), ("default", 2.0), ("longer", 2.0),
+    ]  # fmt: skip
+    assert [row["gradient_updates"] // rows[0]["gradient_updates"] for row in rows] == [1, 1, 2, 2]
+    assert rows[3]["changes"] == rows[1]["changes"]
+    whole = table.read_bytes()
+    table.unlink()
+    assert len(trained) == 3
+
+    def publish(name):
+        measure_one(experiment, variants, digits, name, 0, results_root=Path("results"))
+
+    command = "python -m replication budgets digits --only boostresnet --seed 0 --budget 2 --publish"
+    with pytest.raises(ResultsError, match=rf"budgets/2/digits/boostresnet/seed0 has no metrics.* first: {command}$"):
+        publish("longer")
+    measure_budgets(experiment, (OtherBudget(2.0, "boostresnet"),), digits, (0,))
+    publish("longer")
+    assert [row["budget"] for row in read_csv(table)] == ["2.0", "2.0"]
+    publish("exponential")
+    assert table.read_bytes() == whole and len(trained) == 3, "what one stage has trained the other takes"
+    table.write_bytes(whole.replace(b",2.0,True", b",4.0,True"))
+    with pytest.raises(ResultsError, match=r"has a row of default with budget 4\.0, and here it is 1\.0"):
+        publish("exponential")
 
 
 def test_what_others_publish_during_a_training_is_kept(experiment, exponential, digits, monkeypatch):

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import attrs
 import pytest
 import yaml
 from hypothesis import given, settings, strategies as st
@@ -216,7 +217,11 @@ def test_variants_change_what_they_say_and_nothing_else():
     on_cifar10 = {variant.name for variant in load_variants("cifar10", PARAMS)}
     assert "no-augmentation" in on_cifar10  # it changes nothing on digits
     assert variants["no-clamp"].datasets == ("digits",) and "no-clamp" not in on_cifar10
-    assert "auxiliary-linear" not in {variant.name for variant in load_variants("mnist", PARAMS)}
+    (smaller,) = load_variants("mnist", PARAMS)
+    assert smaller.name == "smaller-steps" and smaller.changes == {"optimizer.learning_rate": 0.0003}
+    on_mnist = load_experiment("mnist", PARAMS)
+    assert smaller.default(on_mnist) == attrs.evolve(on_mnist, budget=1.0)
+    assert attrs.evolve(smaller.experiment, optimizer=on_mnist.optimizer) == smaller.default(on_mnist)
     paper = variants["paper-text"]
     assert paper.methods == ("boostresnet",)
     assert paper.changes == {
@@ -262,6 +267,8 @@ def test_variants_change_what_they_say_and_nothing_else():
             ["cifar"],
             r"ablations\.no-clamp\.datasets: unknown name 'cifar'; did you mean 'cifar10'\? known",
         ),
+        ("ablations.no-clamp.budget", 0, r"ablations\.no-clamp\.budget must be above 0"),
+        ("ablations.no-clamp.budget", {"x": 1}, r"ablations\.no-clamp\.budget must be float, got"),
         ("defaults.budget", 0, r"defaults: budget must be above 0"),
     ],
 )
@@ -274,6 +281,13 @@ def test_mistakes_in_variants_name_the_key(tmp_path, keys, value, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_variants("digits", write(tmp_path, document))
     assert "\n" not in str(caught.value)
+
+
+def test_a_variant_of_another_budget_must_change_more(tmp_path):
+    document = document_with("ablations", {"longer": {"budget": 2}, "other": {"budget": 2, "model": {"width": 8}}})
+    (other,) = load_variants("digits", write(tmp_path, document))
+    assert (other.name, other.changes) == ("other", {"model.width": 8})
+    assert other.experiment.budget == 2.0 and type(other.experiment.budget) is float
 
 
 def test_other_budgets_ascend_and_leave_out_the_experiments_own(tmp_path):

@@ -61,7 +61,8 @@ def load_defaults(dataset: str, path: Path = Path("params.yaml")) -> Experiment:
 
 
 def load_variants(dataset: str, path: Path = Path("params.yaml")) -> tuple[Variant, ...]:
-    """The variants of `ablations` for this dataset that differ from its experiment, in their order.
+    """The variants of `ablations` for this dataset that differ from its experiment in more than the budget, in their
+    order.
 
     Raises:
         ConfigError: as in `load_experiment`; a mistake in a variant is named by its dotted path under `ablations`.
@@ -74,7 +75,11 @@ def load_variants(dataset: str, path: Path = Path("params.yaml")) -> tuple[Varia
         ]
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return tuple(variant for variant in variants if dataset in variant.datasets and variant.experiment != default)
+    return tuple(
+        variant
+        for variant in variants
+        if dataset in variant.datasets and variant.experiment != variant.default(default)
+    )
 
 
 def load_budgets(dataset: str, path: Path = Path("params.yaml")) -> tuple[OtherBudget, ...]:
@@ -141,14 +146,15 @@ def _variant(name: str, value: Any, values: Mapping[str, Any]) -> Variant:
         raise ConfigError(f"{where}.methods is empty; name what to train this way, or leave the variant out")
     datasets = _names(sections.pop("datasets", list(DATASETS)), DATASETS, f"{where}.datasets")
     for section in sections:
-        if section not in VARIED:
+        if section not in (*VARIED, "budget"):
             raise ConfigError(
                 f"unknown section {shown(f'{where}.{section}')}; "
-                f"a variant may have methods, datasets, {', '.join(VARIED)}"
+                f"a variant may have methods, datasets, budget, {', '.join(VARIED)}"
             )
     changes = {
         f"{section}.{key}": changed
         for section, keys in sections.items()
+        if section != "budget"
         for key, changed in mapping(keys, f"{where}.{section}").items()
     }
     return Variant(name, changes, methods, structure(Experiment, merge(values, sections, where), where), datasets)

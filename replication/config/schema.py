@@ -254,10 +254,10 @@ class Experiment:
 
 @attrs.frozen
 class Variant:
-    """An experiment with one deviation, to be held against the experiment as it is.
+    """An experiment with one deviation, to be held against the experiment as it is, under the variant's budget.
 
     Attributes:
-        changes: what is different, by dotted names.
+        changes: what is different, by dotted names; not the budget, which the default is given as well.
         methods: what is trained under it.
         datasets: where it is measured, if among `ablations_of`.
     """
@@ -267,6 +267,10 @@ class Variant:
     methods: tuple[str, ...]
     experiment: Experiment
     datasets: tuple[str, ...] = DATASETS
+
+    def default(self, experiment: Experiment) -> Experiment:
+        """What it is held against."""
+        return attrs.evolve(experiment, budget=self.experiment.budget)
 
 
 @attrs.frozen

@@ -75,11 +75,12 @@ def load_ablations(dataset: str, results_root: Path = Path("results")) -> tuple[
     """
     path = results_root / dataset / "ablations.csv"
     runs = tuple(map(_run, read_rows(path))) if path.is_file() else ()
-    groups: dict[tuple[str, str], list[AblationRun]] = {}
+    groups: dict[tuple[str, str, float], list[AblationRun]] = {}
     for run in runs:
-        groups.setdefault((run.variant, run.method), []).append(run)
+        groups.setdefault((run.variant, run.method, run.budget), []).append(run)
     return tuple(
-        Ablated(tuple(group), tuple(groups.get((UNCHANGED, method), ()))) for (_, method), group in groups.items()
+        Ablated(tuple(group), tuple(groups.get((UNCHANGED, method, budget), ())))
+        for (_, method, budget), group in groups.items()
     )
 
 

@@ -350,7 +350,7 @@ def test_numbers_against_depth(shared_tree: Path) -> None:
 def test_what_variants_change(tmp_path: Path) -> None:
     path = plant_ablations(tmp_path)
     ablations = load_ablations("digits", tmp_path)
-    assert [one.is_default for one in ablations] == [True, *[False] * 12]
+    assert [one.is_default for one in ablations] == [True, *[False] * 13]
     numbers = ablation_numbers(ablations)
     # The first variant is 1.0, 1.2 and 1.4 points below; Student's factor for three seeds is 4.303.
     plain = str.maketrans({"\N{NO-BREAK SPACE}": " ", "\N{MINUS SIGN}": "-"})
@@ -377,6 +377,21 @@ def test_a_variant_is_held_against_the_default_under_the_same_seed(tmp_path: Pat
     write_csv(path, tuple(rows[0]), [row for row in rows if (row["variant"], row["seed"]) != ("default", "1")])
     (variant,) = (one for one in load_ablations("digits", tmp_path) if one.runs[0].variant == "oracle-exponential")
     assert variant.differences(lambda run: run.test_accuracy) == [pytest.approx(0.01), pytest.approx(0.03)]
+
+
+def test_a_variant_of_another_budget_is_held_against_the_default_of_that_budget(tmp_path: Path) -> None:
+    path = plant_ablations(tmp_path)
+    rows = [row for row in read_csv(path) if row["variant"] in ("default", "smaller-steps")]
+    for row in rows:
+        row["budget"] = {"default": "0.005", "smaller-steps": "1.0"}[row["variant"]]
+    longer = [row | {"budget": "1.0", "test_accuracy": "0.5"} for row in rows if row["variant"] == "default"]
+    write_csv(path, tuple(rows[0]), rows)
+    assert ablation_numbers(load_ablations("digits", tmp_path)) == {}, "nothing of its budget"
+    write_csv(path, tuple(rows[0]), [*rows[:3], *longer, *rows[3:]])
+    own, default, variant = load_ablations("digits", tmp_path)
+    assert own.is_default and default.is_default and variant.defaults == default.runs
+    assert all(difference > 0.2 for difference in variant.differences(lambda run: run.test_accuracy))
+    assert "Budget: 0.005, 1." in latex_ablations((own, default, variant))
 
 
 def test_variants_of_several_datasets_in_one_markdown_table(tmp_path: Path) -> None:
