@@ -129,11 +129,21 @@ def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test", *, t
     curves; for the seeds whose end-to-end run was evaluated before and after.
 
     Args:
-        too: by the further end-to-end runs, `compared_too`.
+        too: by the second of `compared` and `compared_too`, where the curves of both reach that far, and not by the
+            first that does.
     """
-    results = budgeted.compared_too if too else budgeted.compared
+    reaching = _reaching(budgeted, cost)
+    if len(reaching) <= too:
+        return []
+    results = reaching[too]
     points = equal_operations_points(results, cost)
     return [ours - theirs for ours, theirs in paired_accuracies(results, points, split)]
+
+
+def _reaching(budgeted: Budgeted, cost: Cost | None) -> list[DatasetResults]:
+    """Those of `compared` and `compared_too` with a value of end to end at as many operations."""
+    both = (budgeted.compared, budgeted.compared_too)
+    return [results for results in both if equal_operations_points(results, cost)]
 
 
 def differences_at_equal_updates(budgeted: Budgeted, budgets: Sequence[Budgeted], split: str = "test") -> list[float]:
@@ -216,8 +226,12 @@ def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
             "In end-to-end updates: so many of those make as many floating-point operations, BoostResNet's passes "
             "between its blocks counted in. Minus end to end: accuracy less that of end to end after as many "
             "operations, on the images behind the curves, in percentage points, paired by seed, with Student's 95 % "
-            "interval of the mean; a dash where the curve of end to end does not reach that far, or begins later."
+            "interval of the mean; a dash where no curve of end to end reaches that far, or all begin later."
         )
+    for one in budgets:
+        if _reaching(one, cost)[:1] == [one.compared_too]:
+            own = ", ".join(f"{run.metrics.budget:g}" for run in one.compared_too.of("e2e")[:1])
+            sentences.append(f"{name}: at budget {one.budget:g}, by end-to-end runs of budget {own}.")
     sentences += _by_further_curves(name, budgets, cost)
     exact = [_exact(budgeted) for budgeted in budgets]
     if all(exact):

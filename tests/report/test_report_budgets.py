@@ -165,6 +165,15 @@ def test_end_to_end_runs_of_another_machine_are_held_against_too(planted: Path) 
     assert in_prose.replace("\N{NO-BREAK SPACE}points", "") == further[1]
     sentence = f"0.04: test {further[0]}, validation {further[1]}."
     assert f"digits, by further end-to-end runs, of budget 0.02, 0.04: {sentence}" in markdown
+    assert "by end-to-end runs of budget" not in markdown
+    # Where the first curves end too early, the further ones are what there is.
+    short = [attrs.evolve(run, history=run.history[:1]) for run in budgets[2].compared.of("e2e")]
+    ours = attrs.evolve(budgets[2].compared, runs=budgets[2].compared.runs | {"e2e": tuple(short)})
+    longest = attrs.evolve(budgets[2], compared=ours)
+    assert differences(longest, cost) == differences(budgets[2], cost, too=True) != []
+    assert differences(longest, cost, too=True) == []
+    markdown = markdown_budgets([((*budgets[:2], longest), cost)])
+    assert "- digits: at budget 0.04, by end-to-end runs of budget 0.02." in markdown
 
 
 def test_other_methods_under_another_budget(planted: Path) -> None:
