@@ -6,8 +6,9 @@ DVC works on one stage at a time, and a process on tiny images fills one core. T
 read: one has BoostResNet and gradient boosting with all that starts from their runs, the refinement and the ablations;
 the other has the rest, longer blocks among it. Each is told its stages and looks at no other (--single-item): DVC locks
 what a stage writes even to see that it has not changed, and so would refuse to look at `prepare` while the other half
-reads the prepared data. What measures time runs before or after them, alone. A second call in the same folder is told
-so at once: the two would take stages out of each other's hands, and which of them fails would be luck.
+reads the prepared data. What measures time runs before or after them, alone, and so do ablations some of which stand
+beside longer blocks: of these runs, both halves would want to be the one that trains them. A second call in the same
+folder is told so at once: the two would take stages out of each other's hands, and which of them fails would be luck.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from replication.config import load_experiment  # noqa: E402
+from replication.config import load_experiment, load_variants  # noqa: E402
 from replication.errors import ReplicationError  # noqa: E402
 from replication.lock import exclusive  # noqa: E402
 
@@ -64,21 +65,25 @@ def main() -> int:
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
     try:
-        load_experiment(dataset, ROOT / "params.yaml")  # the stage `check` looks again, after a second or two of DVC's
+        # The stage `check` looks again, after a second or two of DVC's.
+        experiment = load_experiment(dataset, ROOT / "params.yaml")
+        variants = load_variants(dataset, ROOT / "params.yaml")
+        alike = all(variant.default(experiment) == experiment for variant in variants)
         with exclusive(LOCK, "the pipeline", "run", ReplicationError):
-            return _reproduce(dataset)
+            return _reproduce(dataset, ablations_in_half=alike)
     except ReplicationError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
 
 
-def _reproduce(dataset: str) -> int:
+def _reproduce(dataset: str, *, ablations_in_half: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, _stop)
     # The report stage takes all runs into MLflow at once; to follow trainings of seconds takes longer than they do.
     environment = {"REPLICATION_TRACK": "0", **os.environ}
-    halves = [[*DVC, "--single-item", "--glob", *(part.format(dataset) for part in half)] for half in HALVES]
+    parts = [[part for part in half if ablations_in_half or not part.startswith("ablations@")] for half in HALVES]
+    halves = [[*DVC, "--single-item", "--glob", *(part.format(dataset) for part in half)] for half in parts]
     for together in ([[*DVC, f"prepare@{dataset}"]], halves, [[*DVC, f"report@{dataset}"]]):
         processes: list[subprocess.Popen[bytes]] = []
         try:

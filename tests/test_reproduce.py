@@ -35,14 +35,14 @@ FIRST = "--single-item --glob *@digits-boostresnet-[!b]* *@digits-gradient-boost
 SECOND = "--single-item --glob *@digits-boostresnet-binary* *@digits-[!bg]* budgets@digits*"
 
 
-def start(folder: Path, seconds: float, fails: str = "") -> subprocess.Popen[str]:
+def start(folder: Path, seconds: float, fails: str = "", dataset: str = "digits") -> subprocess.Popen[str]:
     (folder / "dvc").mkdir(exist_ok=True)
     (folder / "dvc/__init__.py").touch()
     (folder / "dvc/__main__.py").write_text(DVC)
     environment = os.environ | {
         "PYTHONPATH": str(folder), "LOG": str(folder / "log"), "SECONDS": str(seconds), "FAILS": fails,
     }  # fmt: skip
-    command = [sys.executable, str(ROOT / "scripts/reproduce.py"), "digits"]
+    command = [sys.executable, str(ROOT / "scripts/reproduce.py"), dataset]
     # A test run that was started in the background ignores SIGINT, or by nohup SIGHUP, and so would all that it starts.
     return subprocess.Popen(
         command, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
@@ -66,6 +66,17 @@ def test_the_halves_run_side_by_side_between_prepare_and_report(tmp_path: Path) 
     assert sorted(lines[2:4]) == sorted([f"began {FIRST}", f"began {SECOND}"])
     assert sorted(lines[4:6]) == sorted([f"ended {FIRST}", f"ended {SECOND}"])
     assert lines[6:] == [f"began {REPORT}", f"ended {REPORT}"]
+
+
+def test_ablations_beside_longer_blocks_wait_for_these(tmp_path: Path) -> None:
+    with start(tmp_path, 0, dataset="mnist") as process:
+        assert process.wait(60) == 0
+    lines = log_of(tmp_path)
+    assert len(lines) == 8 and "ablations@" not in "".join(lines), "left to report@mnist, which needs them"
+    assert any("budgets@mnist*" in line for line in lines[2:6]) and lines[6:] == [
+        "began report@mnist",
+        "ended report@mnist",
+    ]
 
 
 def test_a_failed_half_ends_it_in_one_line_after_the_other_is_done(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ class AblationRun:
     test_accuracy: float
     final_edge: float | None
     positive_gammas: int | None
+    rounds: int | None
     budget: float
     official: bool
 
@@ -96,6 +97,7 @@ def _run(row: Fields) -> AblationRun:
         test_accuracy=row.fraction("test_accuracy"),
         final_edge=row.cell(row.number, "final_edge"),
         positive_gammas=row.cell(row.integer, "positive_gamma_blocks"),
+        rounds=row.cell(row.integer, "rounds"),
         budget=row.number("budget"),
         official=row.flag("official_data"),
     )
@@ -169,7 +171,7 @@ def _note(ablations: Sequence[Ablated]) -> str:
 
 def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
     """`ablation/VARIANT/test`, `/validation` and `/train`: paired differences, for the article's prose: BoostResNet's,
-    or those of the only method that was trained under the variant.
+    or those of the only method that was trained under the variant; and `/positive_gamma`: in how many of its rounds.
     """
     methods: dict[str, list[str]] = {}
     for ablated in ablations:
@@ -182,6 +184,12 @@ def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
             for name, value in (("test", _test), ("validation", _validation), ("train", _train)):
                 text = difference_text(ablated.differences(value), f"{_SPACE}points")
                 values[f"ablation/{first.variant}/{name}"] = text
+            gammas, rounds = (
+                [value for value in each if value is not None]
+                for each in zip(*((run.positive_gammas, run.rounds) for run in ablated.runs), strict=True)
+            )
+            if gammas:
+                values[f"ablation/{first.variant}/positive_gamma"] = f"{counts(gammas, '')} of {counts(rounds, '')}"
     return values
 
 

@@ -356,6 +356,7 @@ def test_what_variants_change(tmp_path: Path) -> None:
     plain = str.maketrans({"\N{NO-BREAK SPACE}": " ", "\N{MINUS SIGN}": "-"})
     points = {name: text.translate(plain) for name, text in numbers.items()}
     assert points["ablation/oracle-exponential/test"] == "-1.20 [-1.70, -0.70] points"
+    assert points["ablation/oracle-exponential/positive_gamma"] == "6\N{EN DASH}7 of 7"
     assert points["ablation/initial-edge/train"] == "-2.00 points (all seeds equal)"
     assert points["ablation/oracle-exponential/validation"] == "0.00 points (all seeds equal)"
     latex = latex_ablations(ablations)
