@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -318,7 +319,7 @@ def runs_in_prose() -> dict[str, list[float]]:
     middle = next(budgeted for budgeted in budgets if budgeted.budget == 0.032)
     longer = [100 * fmean(run.metrics.test_accuracy for run in one.runs) for one in (longest, own)]
     gaps = {split: [100 * value for value in differences(longest, cost, split)] for split in ("test", "validation")}
-    *_, mnist_longest = load_budgeted(results["mnist"], ROOT / "results")
+    mnist_longest = next(one for one in load_budgeted(results["mnist"], ROOT / "results") if one.budget == 0.02)
     on_mnist = [100 * value for value in differences(mnist_longest, load_cost("mnist", ROOT / "results"))]
     ends = {name: ends_of(name) for name in ("digits", "cifar10", "mnist")}
     refined = ends["cifar10"]["boostresnet-refined"]
@@ -549,6 +550,58 @@ def runs_in_prose() -> dict[str, list[float]]:
     }
 
 
+def full_length_in_prose() -> dict[str, list[float]]:
+    """The same of BoostResNet at full length on MNIST, and with a third of the learning rate there."""
+    full = next(
+        one for one in load_budgeted(load_results("mnist", ROOT / "results"), ROOT / "results") if one.budget == 1
+    )
+    first, last = ([run.rounds[at] for run in full.runs] for at in (0, -1))
+    losses = [fmean(run.history[at].validation_loss or 0 for run in full.runs) for at in (0, -1)]
+    behind = [-100 * value for value in differences(full, load_cost("mnist", ROOT / "results"))]
+    tests = [100 * run.metrics.test_accuracy for run in full.runs]
+    positive = [sum(entry.gamma > 0 for entry in run.rounds) for run in full.runs]
+    smaller = [row for row in table("results/mnist/ablations.csv") if row["variant"] == "smaller-steps"]
+    edges = [float(row["final_edge"]) for row in smaller]
+    bounds = [9 * math.sqrt(1 - edge**2) for edge in edges]  # Theorem 4.2, which telescopes to the last edge
+    bound = fmean(entry.bound for entry in last)
+    assert len({len(tests), len(behind), 3}) == 1 and all(row["rounds"] == "10" for row in smaller)
+    assert all(row["train_accuracy"] == "1.0" for row in smaller)
+    return {
+        r"and ends at (\S+) at full length on MNIST, where (\S+) % of the training images are wrong": [
+            bound,
+            100 * fmean(entry.train_error for entry in last),
+        ],
+        r"At full length on MNIST it is (\S+) points behind on test images": [fmean(behind)],
+        r"at full length on MNIST in (\S+) to (\S+) of 10\. The bound": extremes([10 - count for count in positive]),
+        r"With a third of the learning rate it falls to (\S+), but only": [fmean(bounds)],
+        r"10,000 updates a block: BoostResNet has (\S+) % of the test images right \(seeds (\S+) to (\S+)\)\. End to end": (
+            mean_and_range(tests)
+        ),
+        r"a twelfth of the updates, is ahead by (\S+) points \(seeds (\S+) to (\S+)\)": mean_and_range(behind),
+        r"test accuracy after the first round, per cent \| (\S+) \|": [
+            100 * fmean(each.test_accuracy or 0 for each in first)
+        ],
+        r"test accuracy after the last round \| (\S+) \| (\S+) \|": [
+            fmean(tests),
+            100 * fmean(float(row["test_accuracy"]) for row in smaller),
+        ],
+        r"training accuracy after the last round \| (\S+) \| (\S+) \|": [
+            100 * fmean(each.train_accuracy or 0 for each in last),
+            100,
+        ],
+        r"rounds with a positive gamma, of 10 \| (\S+) to (\S+) \| (\S+) to (\S+) \|": [
+            *extremes(positive),
+            *extremes([int(row["positive_gamma_blocks"]) for row in smaller]),
+        ],
+        r"edge after the last round \| (\S+) \| (\S+) \|": [fmean(each.edge for each in last), fmean(edges)],
+        r"bound on the training error after the last round \| (\S+) \| (\S+) \|": [bound, fmean(bounds)],
+        r"validation images rises from (\S+) after the first round to (\S+) × 10¹² after": [
+            losses[0],
+            losses[1] / 1e12,
+        ],
+    }
+
+
 def seeds(dataset: str, claim: str) -> list[float]:
     """The value of each seed behind a claim's verdict."""
     claims = json.loads((ROOT / f"results/{dataset}/claims.json").read_text(encoding="utf-8"))["claims"]
@@ -605,7 +658,7 @@ def table(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.parametrize("in_prose", [cost_in_prose, runs_in_prose])
+@pytest.mark.parametrize("in_prose", [cost_in_prose, runs_in_prose, full_length_in_prose])
 def test_numbers_in_prose_are_those_of_the_results(in_prose: Callable[[], dict[str, list[float]]]) -> None:
     text = " ".join(" ".join((ROOT / page).read_text(encoding="utf-8") for page in WITH_NUMBERS).split())
     for pattern, values in in_prose().items():
