@@ -574,7 +574,7 @@ def full_length_in_prose() -> dict[str, list[float]]:
         r"At full length on MNIST it is (\S+) points behind on test images": [fmean(behind)],
         r"at full length on MNIST in (\S+) to (\S+) of 10\. The bound": extremes([10 - count for count in positive]),
         r"With a third of the learning rate it falls to (\S+), but only": [fmean(bounds)],
-        r"10,000 updates a block: BoostResNet has (\S+) % of the test images right \(seeds (\S+) to (\S+)\)\. End to end": (
+        r"10,000 updates a block: BoostResNet has (\S+) % of the test images right \(seeds (\S+) to (\S+)\)": (
             mean_and_range(tests)
         ),
         r"a twelfth of the updates, is ahead by (\S+) points \(seeds (\S+) to (\S+)\)": mean_and_range(behind),
