@@ -122,6 +122,8 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
             "updates_per_block": counts([entry.gradient_updates for run in runs for entry in run.rounds], ""),
             "train": points_text(Estimate.of([run.metrics.train_accuracy for run in runs])) or "",
             "test": points_text(Estimate.of([run.metrics.test_accuracy for run in runs])) or "",
+            # Seeds can differ by powers of ten, where a mean says nothing.
+            "bounds": listed([significant(run.rounds[-1].bound, "", 2) for run in runs]),
         }
         values |= {f"budgets/{name}/{key}": text for key, text in texts.items()}
     if not budgets:
@@ -216,6 +218,11 @@ def lead_text(differences: Sequence[float]) -> str:
         return f"{text} (1 seed)"
     told = interval[0] > 0 or interval[1] < 0
     return text if told else f"{text}, which {len(differences)} seeds cannot tell from zero"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """'0.87, 0.000013 and 0.76'."""
+    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 
 def _rises(values: Sequence[float]) -> int:

@@ -33,7 +33,7 @@ from replication.report.records import HistoryPoint
 from replication.report.render import latex_results
 from replication.report.results import Run, load_results
 from replication.report.tables import results_table
-from replication.report.theory_numbers import budget_numbers, theory_numbers
+from replication.report.theory_numbers import budget_numbers, listed, theory_numbers
 from replication.report.verdict_pages import latex_claims
 from replication.report.verdicts import load_budget_verdicts, load_verdicts
 from tests.report.synthetic import edit_json, plant_run
@@ -105,6 +105,8 @@ def test_numbers_for_the_prose(planted: Path) -> None:
         assert numbers[f"budgets/{name}/test"] == f"{percent(test, '')}\N{NO-BREAK SPACE}%"
     assert numbers["budgets/first/test"] != numbers["budgets/last/test"]
     assert (numbers["budgets/compared/budget"], numbers["budgets/compared/worth"]) == ("0.04", "286")
+    assert re.fullmatch(r"\d\.\d, \d\.\d and \d\.\d", numbers["budgets/last/bounds"])
+    assert (listed(["1"]), listed(["1", "2"]), listed(["1", "2", "3"])) == ("1", "1 and 2", "1, 2 and 3")
     assert (numbers["budgets/last/positive_gamma"], numbers["budgets/last/rounds"]) == ("7", "7")
     for split in ("test", "validation"):
         found = differences(budgets[2], cost, split)
