@@ -162,6 +162,9 @@ def test_a_variant_of_another_budget_stands_beside_the_default_of_that_budget(ex
     table.write_bytes(whole.replace(b",2.0,True", b",4.0,True"))
     with pytest.raises(ResultsError, match=r"has a row of default with budget 4\.0, and here it is 1\.0"):
         publish("exponential")
+    table.write_bytes(b"".join(line.replace(b",2.0,True", b",1.0,True") for line in whole.splitlines(keepends=True)))
+    with pytest.raises(ResultsError, match=r"has a row of longer with budget 1\.0, and here it is 2\.0"):
+        publish("exponential")
 
 
 def test_what_others_publish_during_a_training_is_kept(experiment, exponential, digits, monkeypatch):

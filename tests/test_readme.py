@@ -556,7 +556,7 @@ def full_length_in_prose() -> dict[str, list[float]]:
     budgets = load_budgeted(load_results("mnist", ROOT / "results"), ROOT / "results")
     full = next(one for one in budgets if one.budget == 1)
     first, last = ([run.rounds[at] for run in full.runs] for at in (0, -1))
-    losses = [[run.history[at].validation_loss or 0 for run in full.runs] for at in (0, -1)]
+    losses = [[float(str(run.history[at].validation_loss)) for run in full.runs] for at in (0, -1)]
     behind = [-100 * value for value in differences(full, load_cost("mnist", ROOT / "results"))]
     tests = [100 * run.metrics.test_accuracy for run in full.runs]
     smaller = [row for row in table("results/mnist/ablations.csv") if row["variant"] == "smaller-steps"]
@@ -564,18 +564,34 @@ def full_length_in_prose() -> dict[str, list[float]]:
     # Theorem 4.2, which telescopes to the last edge, cut off as it is in training.
     bounds = [9 * math.sqrt(1 - cut(float(row["final_edge"])) ** 2) for row in smaller]
     assert len(behind) == len(tests) == 3 and all(row["rounds"] == "10" for row in smaller)
-    assert all(run.rounds[1].gamma < 0 for run in full.runs), "in the second round under every seed"
-    below_one = [next(entry for entry in run.rounds if entry.bound < 1) for run in full.runs]
-    assert max(entry.train_error for entry in below_one) < 0.001, "when the error is below 0.1 %"
+    assert all(run.rounds[1].gamma < 0 for run in full.runs), "the second among them under every seed"
+    second = [(run.rounds[0], run.rounds[1]) for run in full.runs]
+    assert all(one.bound < two.bound and one.train_error > two.train_error for one, two in second), (
+        "bound rises, error falls"
+    )
+    below_one = [[entry.block + 1 for entry in run.rounds if entry.bound < 1] for run in full.runs]
+    assert below_one == [[*range(4, 11)], [*range(3, 11)], [3, *range(5, 11)]]
+    assert all(entry.train_error < 0.001 for run in full.runs for entry in run.rounds[2:]), "below 0.1 %"
+    assert all(round(54_000 * entry.train_error) < 20 for run in full.runs for entry in run.rounds[3:])
+    others = [run.rounds[3:] for run in (full.runs[0], full.runs[2])]
+    assert all(0.988 < entry.edge < 0.998 for rounds in others for entry in rounds), "goes up and down between"
+    assert [sum(entry.gamma < 0 for entry in rounds) for rounds in others] == [3, 4], "of the last seven rounds"
+    assert sum(entry.positive_covariance for run in full.runs for entry in run.rounds) == 1, "in one round of one seed"
     wrong = [54_000 * entry.train_error for entry in last]
     wrong += [54_000 * (1 - float(row["train_accuracy"])) for row in smaller]
     return {
         r"at full length on MNIST it ends at (\S+), (\S+) and (\S+), by seed": [entry.bound for entry in last],
+        r"MNIST gamma is negative in (\S+), (\S+) and (\S+) of 10 rounds, the second": [
+            sum(entry.gamma < 0 for entry in run.rounds) for run in full.runs
+        ],
+        r"Nearly all is learned in the first round, after which (\S+) % of the training images are wrong": [
+            100 * fmean(entry.train_error for entry in first)
+        ],
         r"At full length on MNIST it is (\S+) points behind on test images": [fmean(behind)],
         r"10,000 updates a block: BoostResNet has (\S+) % of the test images right \(seeds (\S+) to (\S+)\)": (
             mean_and_range(tests)
         ),
-        r"a twelfth of the updates, is ahead by (\S+) points \(seeds (\S+) to (\S+)\)": mean_and_range(behind),
+        r"an eleventh of the updates, is ahead by (\S+) points \(seeds (\S+) to (\S+)\)": mean_and_range(behind),
         r"test accuracy after the first round, per cent" + "".join(columns[:3]): [
             100 * (entry.test_accuracy or 0) for entry in first
         ],
@@ -592,7 +608,7 @@ def full_length_in_prose() -> dict[str, list[float]]:
             *(entry.bound for entry in last),
             *bounds,
         ],
-        r"validation images rises from (\S+) after the first round to between (\S+) × 10⁷ and (\S+) × 10¹⁴": [
+        r"validation images is (\S+) after the first round, and after the last between (\S+) × 10⁷ and (\S+) × 10¹⁴": [
             fmean(losses[0]),
             min(losses[1]) / 1e7,
             max(losses[1]) / 1e14,

@@ -122,7 +122,7 @@ def latex_ablations(ablations: Sequence[Ablated]) -> str:
     names = " & ".join((*HEADINGS[:-1], r"$\gamma_t>0$"))
     lines = [r"\setlength{\tabcolsep}{3pt}", rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule"]
     lines += [names + r" \\", r"\midrule"]
-    for name, updates, test, *cells in map(_cells, ablations):
+    for name, updates, test, *cells in _lines(ablations):
         texts = (*map(latex_escape, (name, updates, test)), *map(latex_stacked, cells))
         lines.append(" & ".join(texts) + r" \\[1pt]")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", latex_note(_note(ablations)), ""])
@@ -134,16 +134,22 @@ def markdown_ablations(tables: Mapping[str, Sequence[Ablated]]) -> str:
     notes = []
     for dataset, ablations in tables.items():
         name = DATASET_LABELS[dataset]
-        lines += [f"| {' | '.join([name, *_cells(ablated)])} |" for ablated in ablations]
+        lines += [f"| {' | '.join([name, *cells])} |" for cells in _lines(ablations)]
         notes += [f"{name}: {_note(ablations)}"] if ablations else []
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) if notes else "No deviation was measured."
 
 
-def _cells(ablated: Ablated) -> tuple[str, ...]:
+def _lines(ablations: Sequence[Ablated]) -> list[tuple[str, ...]]:
+    budgets = {run.budget for ablated in ablations for run in ablated.runs}
+    return [_cells(ablated, name_budget=len(budgets) > 1) for ablated in ablations]
+
+
+def _cells(ablated: Ablated, *, name_budget: bool) -> tuple[str, ...]:
     runs, first = ablated.runs, ablated.runs[0]
     edges = [run.final_edge for run in runs if run.final_edge is not None]
     gammas = [run.positive_gammas for run in runs if run.positive_gammas is not None]
     of = "" if first.method == "boostresnet" else f" ({first.method})"
+    of += f", budget {first.budget:g}" if name_budget else ""
     differences = [_NONE] * 3
     if not ablated.is_default:
         differences = [difference_text(ablated.differences(value)) for value in (_test, _validation, _train)]

@@ -129,19 +129,17 @@ def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test", *, t
     curves; for the seeds whose end-to-end run was evaluated before and after.
 
     Args:
-        too: by the second of `compared` and `compared_too`, where the curves of both reach that far, and not by the
-            first that does.
+        too: by the second of those end-to-end runs whose curves reach that far, if there are two; else by the first.
     """
-    reaching = _reaching(budgeted, cost)
-    if len(reaching) <= too:
+    reaching = _reaching(budgeted, cost)[int(too) :]
+    if not reaching:
         return []
-    results = reaching[too]
-    points = equal_operations_points(results, cost)
-    return [ours - theirs for ours, theirs in paired_accuracies(results, points, split)]
+    points = equal_operations_points(reaching[0], cost)
+    return [ours - theirs for ours, theirs in paired_accuracies(reaching[0], points, split)]
 
 
 def _reaching(budgeted: Budgeted, cost: Cost | None) -> list[DatasetResults]:
-    """Those of `compared` and `compared_too` with a value of end to end at as many operations."""
+    """Those of `compared` and `compared_too`, in this order, with a value of end to end at as many operations."""
     both = (budgeted.compared, budgeted.compared_too)
     return [results for results in both if equal_operations_points(results, cost)]
 
@@ -196,7 +194,7 @@ def markdown_budgets(tables: Sequence[tuple[Sequence[Budgeted], Cost | None]]) -
 
 
 def _cells(budgeted: Budgeted, cost: Cost | None) -> tuple[str, ...]:
-    runs, last = budgeted.runs, [run.rounds[-1] for run in budgeted.runs]
+    runs = budgeted.runs
     of = f" of {counts([len(run.rounds) for run in runs], _NONE)}"
     return (
         f"{budgeted.budget:g}",
@@ -209,8 +207,17 @@ def _cells(budgeted: Budgeted, cost: Cost | None) -> tuple[str, ...]:
         *(difference_text(differences(budgeted, cost, split)) for split in ("test", "validation")),
         counts([sum(entry.gamma > 0 for entry in run.rounds) for run in runs], _NONE) + of,
         counts([sum(not entry.positive_covariance for entry in run.rounds) for run in runs], _NONE) + of,
-        significant(sum(entry.bound for entry in last) / len(last), _NONE),
+        bound_text(runs),
     )
+
+
+def bound_text(runs: Sequence[Run]) -> str:
+    """The bound after the last round: the mean, or from the least to the greatest where that is over ten times more."""
+    bounds = [run.rounds[-1].bound for run in runs]
+    if not bounds:
+        return _NONE
+    ends = [min(bounds), max(bounds)] if max(bounds) > 10 * min(bounds) else [sum(bounds) / len(bounds)]
+    return "\N{EN DASH}".join(significant(end, _NONE) for end in ends)
 
 
 def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
@@ -218,7 +225,7 @@ def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
     sentences = [
         "BoostResNet, all but the budget alike. Accuracy in per cent, mean ± standard deviation.",
         "gamma > 0, Cov. ≤ 0: rounds with a positive gamma, and with a covariance that is not positive by more than "
-        "rounding. Bound: of Theorem 4.2, after the last round, mean.",
+        "rounding. Bound: of Theorem 4.2, after the last round, mean; its range where seeds differ by more than ten times.",
     ]
     sentences += [f"{name}: budget {one.budget:g} is the experiment's own." for one in budgets if one.own]
     if any(updates_worth(budgeted, cost) for budgeted in budgets):
@@ -229,9 +236,8 @@ def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
             "interval of the mean; a dash where no curve of end to end reaches that far, or all begin later."
         )
     for one in budgets:
-        if _reaching(one, cost)[:1] == [one.compared_too]:
-            own = ", ".join(f"{run.metrics.budget:g}" for run in one.compared_too.of("e2e")[:1])
-            sentences.append(f"{name}: at budget {one.budget:g}, by end-to-end runs of budget {own}.")
+        if any(results is one.compared_too for results in _reaching(one, cost)[:1]):
+            sentences.append(f"{name}: at budget {one.budget:g}, by end-to-end runs of budget {_of_further([one])}.")
     sentences += _by_further_curves(name, budgets, cost)
     exact = [_exact(budgeted) for budgeted in budgets]
     if all(exact):
@@ -250,9 +256,15 @@ def _by_further_curves(name: str, budgets: Sequence[Budgeted], cost: Cost | None
         test, validation = (differences(one, cost, split, too=True) for split in ("test", "validation"))
         if test or validation:
             texts.append(f"{one.budget:g}: test {difference_text(test)}, validation {difference_text(validation)}")
-    others = sorted({run.metrics.budget for one in budgets for run in one.compared_too.of("e2e")})
-    named = ", ".join(f"{budget:g}" for budget in others)
-    return [f"{name}, by further end-to-end runs, of budget {named}: {'; '.join(texts)}."] if texts else []
+    return (
+        [f"{name}, by further end-to-end runs, of budget {_of_further(budgets)}: {'; '.join(texts)}."] if texts else []
+    )
+
+
+def _of_further(budgets: Sequence[Budgeted]) -> str:
+    """The budgets of the further end-to-end runs."""
+    found = sorted({run.metrics.budget for one in budgets for run in one.compared_too.of("e2e")})
+    return ", ".join(f"{budget:g}" for budget in found)
 
 
 def _exact(budgeted: Budgeted) -> Estimate | None:

@@ -194,13 +194,13 @@ def analysis_difference(evidence: Evidence, first: str, second: str, field: str)
 def depth_difference(evidence: Evidence, method: str, split: str) -> Values:
     """Accuracy of the deepest network less that of the shallowest, from results/DATASET/e2e/depth.csv.
 
-    Under another budget, where there is no such table, BoostResNet's: what its first t rounds leave is BoostResNet of
-    depth t.
+    Under another budget than the experiment's there is no such table, and it is BoostResNet's alone, from its rounds:
+    what its first t rounds leave is BoostResNet of depth t.
     """
     name = f"{evidence.dataset}/{DEPTH}"
+    if method == "boostresnet" and evidence.root.parent.name == "budgets":
+        return evidence.per_run(method, "rounds.csv", _gain(split))
     if not (evidence.root / name).is_file():
-        if method == "boostresnet" and (rounds := evidence.per_run(method, "rounds.csv", _gain(split))).by_seed:
-            return rounds
         return Values({}, (), missing=f"{name} is not there", lacks="depths")
     runs = [run for run in load_depth(evidence.dataset, evidence.root) if run.method == method]
     by_seed = {}

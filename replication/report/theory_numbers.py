@@ -9,6 +9,7 @@ from statistics import fmean
 from replication.report.ablations import difference_text
 from replication.report.budgets import (
     Budgeted,
+    bound_text,
     differences,
     differences_at_equal_updates,
     updates_worth,
@@ -42,7 +43,7 @@ def theory_numbers(runs: Sequence[Run]) -> dict[str, str]:
     last = [run.rounds[-1] for run in runs]
     values = {
         "final_edge": fixed(fmean([entry.edge for entry in last]), "", 6),
-        "bound": significant(fmean([entry.bound for entry in last]), ""),
+        "bound": bound_text(runs),
         "train_error": f"{100 * fmean([entry.train_error for entry in last]):.2f}\N{NO-BREAK SPACE}%",
         "rounds": counts([len(run.rounds) for run in runs], ""),
         "positive_gamma": counts([sum(entry.gamma > 0 for entry in run.rounds) for run in runs], ""),
@@ -122,8 +123,8 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
             "updates_per_block": counts([entry.gradient_updates for run in runs for entry in run.rounds], ""),
             "train": points_text(Estimate.of([run.metrics.train_accuracy for run in runs])) or "",
             "test": points_text(Estimate.of([run.metrics.test_accuracy for run in runs])) or "",
-            # Seeds can differ by powers of ten, where a mean says nothing.
             "bounds": listed([significant(run.rounds[-1].bound, "", 2) for run in runs]),
+            "train_errors": listed([significant(run.rounds[-1].train_error, "", 2) for run in runs]),
         }
         values |= {f"budgets/{name}/{key}": text for key, text in texts.items()}
     if not budgets:
@@ -221,7 +222,7 @@ def lead_text(differences: Sequence[float]) -> str:
 
 
 def listed(texts: Sequence[str]) -> str:
-    """'0.87, 0.000013 and 0.76'."""
+    """'0.87, 0.91 and 0.76'."""
     return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 

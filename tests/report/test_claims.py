@@ -340,7 +340,7 @@ def test_depth_and_cost(plant, tmp_path):
 
 
 def test_under_another_budget_boostresnets_rounds_are_its_depths(plant, tmp_path):
-    plant("mnist", "boostresnet", 0)
+    assert plant("mnist", "boostresnet", 0) and verdicts(tmp_path, "mnist")["7b"].lacks == "depths"
     for seed, (first, last) in enumerate(((0.9, 0.95), (0.95, 0.9), (0.9, 0.91))):
         folder = plant_run(tmp_path / "results/mnist/budgets/1", "mnist", "boostresnet", seed, budget=1.0)
         set_column(folder, "train_accuracy", [first, *[0.5] * 5, last])
@@ -348,10 +348,11 @@ def test_under_another_budget_boostresnets_rounds_are_its_depths(plant, tmp_path
     assert list(verdict.values.values()) == pytest.approx([0.05, -0.05, 0.01])
     assert (verdict.verdict, verdict.n, verdict.budget) == ("inconclusive", 3, 1.0)
     assert verdict.evidence[0] == "mnist/budgets/1/mnist/boostresnet/seed0/rounds.csv"
-    for seed in range(3):
-        set_column(folder.with_name(f"seed{seed}"), "train_accuracy", [0.9, *[0.5] * 5, 0.89 - 0.001 * seed])
-    found = {one.id: one for one in claims.judge_budgets("mnist", tmp_path / "results")["1"]}
-    assert found["7b"].verdict == "inconclusive" and found["7b"].statistic == pytest.approx(-0.011)
+    for gain, expected in ((0.05, "holds"), (-0.009, "holds"), (-0.011, "fails"), (-0.05, "fails")):
+        for seed in range(3):
+            set_column(folder.with_name(f"seed{seed}"), "train_accuracy", [0.9, *[0.5] * 5, 0.9 + gain + 1e-5 * seed])
+        found = {one.id: one for one in claims.judge_budgets("mnist", tmp_path / "results")["1"]}
+        assert found["7b"].verdict == expected and found["7b"].statistic == pytest.approx(gain + 1e-5)
     assert "7a" not in found, "end to end starts anew at every depth"
     for seed in range(3):
         set_column(folder.with_name(f"seed{seed}"), "train_accuracy", [0.9, *[0.5] * 5, ""])

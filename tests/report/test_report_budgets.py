@@ -16,6 +16,7 @@ from replication.files import read_csv, read_json, write_csv
 from replication.report.ablations import difference_text
 from replication.report.budgets import (
     Budgeted,
+    bound_text,
     differences,
     differences_at_equal_updates,
     latex_budgets,
@@ -106,6 +107,10 @@ def test_numbers_for_the_prose(planted: Path) -> None:
     assert numbers["budgets/first/test"] != numbers["budgets/last/test"]
     assert (numbers["budgets/compared/budget"], numbers["budgets/compared/worth"]) == ("0.04", "286")
     assert re.fullmatch(r"\d\.\d, \d\.\d and \d\.\d", numbers["budgets/last/bounds"])
+    near, far = ([attrs.evolve(run, rounds=(attrs.evolve(run.rounds[-1], bound=bound),))
+                  for run, bound in zip(budgets[2].runs, bounds, strict=True)]
+                 for bounds in ((1.0, 2.0, 9.0), (0.01, 0.00002, 0.5)))  # fmt: skip
+    assert (bound_text(near), bound_text(far)) == ("4.00", "2.00 \N{MULTIPLICATION SIGN} 10⁻⁵\N{EN DASH}0.500")
     assert (listed(["1"]), listed(["1", "2"]), listed(["1", "2", "3"])) == ("1", "1 and 2", "1, 2 and 3")
     assert (numbers["budgets/last/positive_gamma"], numbers["budgets/last/rounds"]) == ("7", "7")
     for split in ("test", "validation"):

@@ -392,7 +392,8 @@ def test_a_variant_of_another_budget_is_held_against_the_default_of_that_budget(
     own, default, variant = load_ablations("digits", tmp_path)
     assert own.is_default and default.is_default and variant.defaults == default.runs
     assert all(difference > 0.2 for difference in variant.differences(lambda run: run.test_accuracy))
-    assert "Budget: 0.005, 1." in latex_ablations((own, default, variant))
+    latex = latex_ablations((own, default, variant))
+    assert "Budget: 0.005, 1." in latex and "default, budget 0.005 &" in latex and "default, budget 1 &" in latex
 
 
 def test_variants_of_several_datasets_in_one_markdown_table(tmp_path: Path) -> None:
