@@ -225,7 +225,7 @@ def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:
     sentences = [
         "BoostResNet, all but the budget alike. Accuracy in per cent, mean ± standard deviation.",
         "gamma > 0, Cov. ≤ 0: rounds with a positive gamma, and with a covariance that is not positive by more than "
-        "rounding. Bound: of Theorem 4.2, after the last round, mean; its range where seeds differ by more than ten times.",
+        "rounding. Bound: of Theorem 4.2, after the last round, mean; its range where seeds differ over tenfold.",
     ]
     sentences += [f"{name}: budget {one.budget:g} is the experiment's own." for one in budgets if one.own]
     if any(updates_worth(budgeted, cost) for budgeted in budgets):
