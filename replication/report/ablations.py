@@ -19,6 +19,7 @@ from replication.report.formats import (
     latex_note,
     latex_stacked,
     percent,
+    quantity,
     signed,
 )
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
@@ -150,6 +151,7 @@ def _cells(ablated: Ablated, *, name_budget: bool) -> tuple[str, ...]:
     gammas = [run.positive_gammas for run in runs if run.positive_gammas is not None]
     of = "" if first.method == "boostresnet" else f" ({first.method})"
     of += f", budget {first.budget:g}" if name_budget else ""
+    of += f", {quantity(len(runs), 'seed')}" if len(runs) < len(ablated.defaults) else ""
     differences = [_NONE] * 3
     if not ablated.is_default:
         differences = [difference_text(ablated.differences(value)) for value in (_test, _validation, _train)]
@@ -177,7 +179,8 @@ def _note(ablations: Sequence[Ablated]) -> str:
 
 def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
     """`ablation/VARIANT/test`, `/validation` and `/train`: paired differences, for the article's prose: BoostResNet's,
-    or those of the only method that was trained under the variant; and `/positive_gamma`: in how many of its rounds.
+    or those of the only method that was trained under the variant; and `/positive_gamma`: in how many of its rounds, of
+    all `/seeds`.
     """
     methods: dict[str, list[str]] = {}
     for ablated in ablations:
@@ -190,6 +193,7 @@ def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
             for name, value in (("test", _test), ("validation", _validation), ("train", _train)):
                 text = difference_text(ablated.differences(value), f"{_SPACE}points")
                 values[f"ablation/{first.variant}/{name}"] = text
+            values[f"ablation/{first.variant}/seeds"] = quantity(len(ablated.runs), "seed")
             gammas, rounds = (
                 [value for value in each if value is not None]
                 for each in zip(*((run.positive_gammas, run.rounds) for run in ablated.runs), strict=True)

@@ -364,6 +364,10 @@ def test_what_variants_change(tmp_path: Path) -> None:
     interval = r"[\ensuremath{-}1.70, \ensuremath{-}0.70]"
     assert rf"\ensuremath{{-}}1.20\linebreak \mbox{{{interval}}} &" in latex
     assert "section.key = 1 & 350 & 96.80" in latex and "Data: official copy. Budget: 0.005." in latex
+    assert points["ablation/oracle-exponential/seeds"] == "3 seeds" and ", 3 seeds &" not in latex
+    rows = read_csv(path)
+    write_csv(path, tuple(rows[0]), [row for row in rows if (row["variant"], row["seed"]) != ("no-clamp", "2")])
+    assert ", 2 seeds & 350 & 89.2" in latex_ablations(load_ablations("digits", tmp_path))
     path.write_text(path.read_text(encoding="utf-8").replace("True", "False"), encoding="utf-8")
     assert "3 seeds." in latex and "Data: unofficial copy." in latex_ablations(load_ablations("digits", tmp_path))
 
