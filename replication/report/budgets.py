@@ -166,7 +166,7 @@ def latex_budgets(budgets: Sequence[Budgeted], cost: Cost | None) -> str:
         "Minus end to end, test", "Minus end to end, validation", r"$\gamma_t>0$", r"\mbox{Cov.${}\le0$}", "Bound",
     ]  # fmt: skip
     right = r">{\raggedleft\arraybackslash}p{%s}"
-    widths = ("11mm", None, None, "10mm", "10mm", "14mm", "20.4mm", "20.4mm", "9mm", "12mm", None)
+    widths = ("11mm", None, None, "10mm", "10mm", "14mm", "20.3mm", "20.3mm", "9mm", "11.5mm", "10.5mm")
     columns = "r" + "".join(right % width if width else "r" for width in widths)
     lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", " & ".join(names) + r" \\", r"\midrule"]
     lines += [" & ".join(map(latex_stacked, _cells(budgeted, cost))) + r" \\[1pt]" for budgeted in budgets]
@@ -216,8 +216,9 @@ def bound_text(runs: Sequence[Run]) -> str:
     bounds = [run.rounds[-1].bound for run in runs]
     if not bounds:
         return _NONE
-    ends = [min(bounds), max(bounds)] if max(bounds) > 10 * min(bounds) else [sum(bounds) / len(bounds)]
-    return "\N{EN DASH}".join(significant(end, _NONE) for end in ends)
+    if max(bounds) > 10 * min(bounds):
+        return " to ".join(significant(end, _NONE, 2) for end in (min(bounds), max(bounds)))
+    return significant(sum(bounds) / len(bounds), _NONE)
 
 
 def _notes(budgets: Sequence[Budgeted], cost: Cost | None) -> list[str]:

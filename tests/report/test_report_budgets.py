@@ -110,7 +110,7 @@ def test_numbers_for_the_prose(planted: Path) -> None:
     near, far = ([attrs.evolve(run, rounds=(attrs.evolve(run.rounds[-1], bound=bound),))
                   for run, bound in zip(budgets[2].runs, bounds, strict=True)]
                  for bounds in ((1.0, 2.0, 9.0), (0.01, 0.00002, 0.5)))  # fmt: skip
-    assert (bound_text(near), bound_text(far)) == ("4.00", "2.00 \N{MULTIPLICATION SIGN} 10⁻⁵\N{EN DASH}0.500")
+    assert (bound_text(near), bound_text(far)) == ("4.00", "2.0 \N{MULTIPLICATION SIGN} 10⁻⁵ to 0.50")
     assert (listed(["1"]), listed(["1", "2"]), listed(["1", "2", "3"])) == ("1", "1 and 2", "1, 2 and 3")
     assert (numbers["budgets/last/positive_gamma"], numbers["budgets/last/rounds"]) == ("7", "7")
     for split in ("test", "validation"):
