@@ -164,9 +164,9 @@ def _beside(
     for row in table:
         if set(row) != set(COLUMNS) or None in row.values() or not row["seed"].isdecimal():
             raise ResultsError(f"{path} is damaged, or of another version; {_ALL_ANEW}")
-        alike = {"official_data": str(data.official)}
-        if row["variant"] in budgets or row["budget"] not in budgets.values():
-            alike["budget"] = budgets.get(row["variant"], str(experiment.budget))
+        # The default, and a variant that params.yaml no longer has, may stand under any budget in use.
+        any_in_use = row["budget"] if row["budget"] in budgets.values() else str(experiment.budget)
+        alike = {"budget": budgets.get(row["variant"], any_in_use), "official_data": str(data.official)}
         if row["variant"] == variant.name:
             alike["changes"] = _in_words(variant.changes)
         for column, value in alike.items():
@@ -184,7 +184,7 @@ def _published_default(
 ) -> Row:
     default = variant.default(experiment)
     own = default == experiment
-    root = results_root if own else results_root / data.name / "budgets" / f"{default.budget:g}"
+    root = results_root if own else under_budget(default.budget, results_root / data.name / "budgets")
     folder = run_folder(root, data.name, method, seed)
     if not (folder / "metrics.json").is_file():
         command = f"python -m replication budgets {data.name} --only {method} --seed {seed} --budget {default.budget:g}"

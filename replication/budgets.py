@@ -111,7 +111,7 @@ def measure_budgets(
 
 
 def _published(folder: Path, data: PreparedDataset, one: OtherBudget, seed: int) -> Path:
-    return run_folder(folder / f"{one.budget:g}", data.name, one.method, seed)
+    return run_folder(under_budget(one.budget, folder), data.name, one.method, seed)
 
 
 def _publish(source: Path, target: Path, *, analysed: bool) -> None:

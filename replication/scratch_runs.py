@@ -25,9 +25,9 @@ BUDGETS = Path("scratch/budgets")
 Progress = Callable[[str], Observer]
 
 
-def under_budget(budget: float, scratch: Path = BUDGETS) -> Path:
-    """Where the experiment's runs under another budget than its own are kept, for whichever stage needs them."""
-    return scratch / f"{budget:g}"
+def under_budget(budget: float, folder: Path = BUDGETS) -> Path:
+    """Where in `folder` the experiment's runs under another budget than its own are, for whichever stage needs them."""
+    return folder / f"{budget:g}"
 
 
 def silent(_run: str) -> Observer:

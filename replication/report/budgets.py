@@ -257,9 +257,9 @@ def _by_further_curves(name: str, budgets: Sequence[Budgeted], cost: Cost | None
         test, validation = (differences(one, cost, split, too=True) for split in ("test", "validation"))
         if test or validation:
             texts.append(f"{one.budget:g}: test {difference_text(test)}, validation {difference_text(validation)}")
-    return (
-        [f"{name}, by further end-to-end runs, of budget {_of_further(budgets)}: {'; '.join(texts)}."] if texts else []
-    )
+    if not texts:
+        return []
+    return [f"{name}, by further end-to-end runs, of budget {_of_further(budgets)}: {'; '.join(texts)}."]
 
 
 def _of_further(budgets: Sequence[Budgeted]) -> str:
