@@ -19,7 +19,7 @@ from replication.report.claims import student_interval
 from replication.report.comparisons import differences_at_end, end_differences
 from replication.report.costs import Cost
 from replication.report.formats import Estimate, counts, fixed, points_text, quantity, significant
-from replication.report.labels import STOCK_LIBRARY
+from replication.report.labels import LABEL_BOOSTING, STOCK_LIBRARY
 from replication.report.results import DatasetResults, Run
 from replication.report.tables import results_table
 
@@ -171,6 +171,9 @@ def _other_methods(results: DatasetResults) -> dict[str, str]:
     for split in ("test", "validation"):
         refined = differences_at_end(results, "boostresnet-refined", "e2e", f"{split}_accuracy", equal_updates=True)
         texts |= {f"gap/refined/{split}": difference_text(refined, _POINTS)} if refined else {}
+        for method in LABEL_BOOSTING:
+            ahead = differences_at_end(results, "boostresnet", method, f"{split}_accuracy")
+            texts |= {f"gap/{method}/{split}": difference_text(ahead, _POINTS)} if ahead else {}
     return texts
 
 

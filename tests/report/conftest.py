@@ -17,6 +17,7 @@ from tests.report.synthetic_more import (
     plant_cost,
     plant_depth,
     plant_full_analysis,
+    plant_label_boosting,
     plant_other_methods,
 )
 
@@ -67,6 +68,7 @@ def _plant_everything(root: Path) -> Path:
     plant_ablations(root)
     plant_budgets(root)
     plant_other_methods(root)
+    plant_label_boosting(root)
     for dataset in ("digits", "cifar10"):
         write_claims(dataset, root, root / dataset / "claims.json")
     return root

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from replication.files import read_csv, write_csv
+from replication.report.labels import LABEL_BOOSTING
 from tests.report.synthetic import plant_run
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -232,6 +233,13 @@ def plant_other_methods(root: Path) -> None:
         own = {row["gradient_updates"]: row for row in read_csv(root / f"digits/e2e/seed{seed}/history.csv")}
         rows = read_csv(folder / "history.csv")
         write_csv(folder / "history.csv", tuple(rows[0]), [own.get(row["gradient_updates"], row) for row in rows])
+
+
+def plant_label_boosting(root: Path) -> None:
+    """AdaBoost.MM and gradient boosting at twice the length."""
+    for method in LABEL_BOOSTING:
+        for seed in range(3):
+            plant_run(root / "digits/budgets/0.04", "digits", method, seed, per_block=400, budget=0.04, kind="0.04")
 
 
 def plant_ablations(root: Path, dataset: str = "digits", seeds: int = 3) -> Path:

@@ -28,8 +28,9 @@ from replication.report.budgets import (
 )
 from replication.report.claims import write_claims
 from replication.report.costs import load_cost
-from replication.report.figures.budgets import budgets_figure
+from replication.report.figures.budgets import budgets_figure, longest_boosting_figure
 from replication.report.formats import Estimate, percent, significant
+from replication.report.labels import LABEL_BOOSTING, METHOD_STYLES
 from replication.report.records import HistoryPoint
 from replication.report.render import latex_results
 from replication.report.results import Run, load_results
@@ -38,7 +39,7 @@ from replication.report.theory_numbers import budget_numbers, listed, theory_num
 from replication.report.verdict_pages import latex_claims
 from replication.report.verdicts import load_budget_verdicts, load_verdicts
 from tests.report.synthetic import edit_json, plant_run
-from tests.report.synthetic_more import plant_budgets, plant_cost, plant_other_methods
+from tests.report.synthetic_more import plant_budgets, plant_cost, plant_label_boosting, plant_other_methods
 
 
 @pytest.fixture
@@ -214,6 +215,29 @@ def test_other_methods_under_another_budget(planted: Path) -> None:
         for name, ours, theirs in (("last/gap/refined", refined, whole), ("equal", boosted, early)):
             gaps = [one - other for one, other in zip(ours, theirs, strict=True)]
             assert numbers[f"budgets/{name}/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
+
+
+def test_the_boosting_of_labels_beside_the_longest_blocks(planted: Path) -> None:
+    assert longest_boosting_figure(load(planted)) is None
+    plant_label_boosting(planted)
+    budgets = load(planted)
+    numbers, longest = budget_numbers(budgets, None), budgets[-1].results
+    assert numbers["budgets/methods"] == "BoostResNet, AdaBoost.MM and gradient boosting were"
+    for method in LABEL_BOOSTING:
+        for split in ("test", "validation"):
+            ours, theirs = (
+                [getattr(run.metrics, f"{split}_accuracy") for run in longest.of(name)]
+                for name in ("boostresnet", method)
+            )
+            gaps = [one - other for one, other in zip(ours, theirs, strict=True)]
+            assert numbers[f"budgets/last/gap/{method}/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
+    figure = longest_boosting_figure(budgets)
+    assert figure is not None
+    assert "budget 0.04" in figure.axes[0].get_title(loc="right")
+    assert {line.get_color() for line in figure.axes[0].get_lines()} == {
+        METHOD_STYLES[method].colour for method in ("boostresnet", *LABEL_BOOSTING)
+    }
+    assert longest_boosting_figure(budgets[:2]) is None, "the experiment's own budget has a figure of its own"
 
 
 def _at(run: Run, gradient_updates: int) -> HistoryPoint:

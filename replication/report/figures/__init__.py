@@ -17,9 +17,9 @@ from replication.report.results import DatasetResults
 
 #: Names of all figures that can exist for a dataset; each is written as .pdf and .png.
 FIGURES = (
-    "accuracy", "accuracy-boosting", "accuracy-depth", "budgets", "bound", "gamma", "covariance", "edge",
-    "bound-binary", "gamma-binary", "covariance-binary", "margins-depth", "margins-methods", "modules", "deletions",
-    "lesions", "swaps", "paths", "alignment", "cost-blocks", "cost-time", "cost-memory",
+    "accuracy", "accuracy-boosting", "accuracy-depth", "budgets", "budgets-boosting", "bound", "gamma", "covariance",
+    "edge", "bound-binary", "gamma-binary", "covariance-binary", "margins-depth", "margins-methods", "modules",
+    "deletions", "lesions", "swaps", "paths", "alignment", "cost-blocks", "cost-time", "cost-memory",
 )  # fmt: skip
 
 
@@ -58,6 +58,8 @@ def _draw(
         return training.depth_figure(results.dataset, depth)
     if name == "budgets":
         return lengths.budgets_figure(budgets, cost)
+    if name == "budgets-boosting":
+        return lengths.longest_boosting_figure(budgets)
     if name == "edge":
         return rounds.edge_figure(results)
     by_round = {"bound": bound.bound_figure, "gamma": rounds.gamma_figure, "covariance": rounds.covariance_figure}

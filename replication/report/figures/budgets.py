@@ -24,6 +24,7 @@ from replication.report.figures.style import (
     new,
     percent_axis,
 )
+from replication.report.figures.training import boosting_figure
 from replication.report.results import Run
 
 # BoostResNet's own look is that of the experiment's own budget; longer blocks are darker, shorter ones lighter.
@@ -64,6 +65,12 @@ def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | N
         lines += [handle("e2e", f"End to end,\nbudget {one.budget:g}", **_ALONE) for one in alone]
     figure.legend(handles=lines, loc="outside right center", handlelength=2.0)
     return figure
+
+
+def longest_boosting_figure(budgets: Sequence[Budgeted]) -> Figure | None:
+    """The longest blocks of BoostResNet beside the boosting of labels under the same budget, where that was run."""
+    longest = with_boostresnet(budgets)[-1:]
+    return boosting_figure(longest[0].results) if longest and not longest[0].own else None
 
 
 def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], alone: Sequence[Budgeted], cost: Cost) -> None:
