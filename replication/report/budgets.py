@@ -18,7 +18,7 @@ from replication.report.comparisons import (
 )
 from replication.report.costs import Cost
 from replication.report.formats import Estimate, counts, latex_note, latex_stacked, percent, significant
-from replication.report.labels import DATASET_LABELS, UNOFFICIAL
+from replication.report.labels import DATASET_LABELS, LABEL_BOOSTING, UNOFFICIAL
 from replication.report.results import DatasetResults, Run, check_alike, load_other_budgets
 from replication.report.tables import ResultsTable, results_table
 
@@ -108,6 +108,14 @@ def with_boostresnet(budgets: Sequence[Budgeted]) -> tuple[Budgeted, ...]:
     """Those under which BoostResNet was run; none where those are not two."""
     boosted = tuple(budgeted for budgeted in budgets if budgeted.runs)
     return boosted if len(boosted) > 1 else ()
+
+
+def longest_beside_labels(budgets: Sequence[Budgeted]) -> Budgeted | None:
+    """The longest blocks of BoostResNet beside which the boosting of labels was run, under another budget than the
+    experiment's own.
+    """
+    found = [one for one in with_boostresnet(budgets) if not one.own and any(map(one.results.of, LABEL_BOOSTING))]
+    return found[-1] if found else None
 
 
 def tables_of_others(budgets: Sequence[Budgeted], cost: Cost | None) -> list[ResultsTable]:

@@ -12,6 +12,7 @@ from replication.report.budgets import (
     bound_text,
     differences,
     differences_at_equal_updates,
+    longest_beside_labels,
     updates_worth,
     with_boostresnet,
 )
@@ -26,6 +27,7 @@ from replication.report.tables import results_table
 #: What of `theory_numbers` the article has for the shortest and the longest blocks.
 _THEORY_OF_BUDGETS = ("final_edge", "bound", "rounds", "positive_gamma", "nonpositive_covariance")
 _POINTS = "\N{NO-BREAK SPACE}points"
+_SPLITS = ("train", "test")
 _IN_WORDS = {
     "boostresnet": "BoostResNet",
     "boostresnet-refined": "its refinement",
@@ -109,7 +111,7 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
     """`budgets/first/…` and `budgets/last/…`: the shortest blocks and the longest; `budgets/compared/…`: the longest
     whose number of operations end to end was evaluated at, if those are longer than the experiment's own;
     `budgets/equal/…`: likewise, whose number of updates; `budgets/alone/…`: end to end where it is alone under its
-    budget.
+    budget; `budgets/boosting/…`: the longest blocks beside which the boosting of labels was run.
     """
     values: dict[str, str] = {}
     others = [budgeted.results for budgeted in budgets if not budgeted.own]
@@ -131,7 +133,7 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
         return values
     values["budgets/methods"] = _methods_text(others)
     values |= {f"budgets/last/{name}": text for name, text in _other_methods(budgets[-1].results).items()}
-    values |= _end_to_end_alone(alone, budgets[-1].results)
+    values |= _beside_labels(longest_beside_labels(budgets)) | _end_to_end_alone(alone, budgets[-1].results)
     compared = [budgeted for budgeted in budgets if differences(budgeted, cost)]
     own = [budgeted.budget for budgeted in budgets if budgeted.own]
     values |= _at_equal_updates([budgeted for budgeted in budgets if own and budgeted.budget > own[0]], everything)
@@ -171,10 +173,28 @@ def _other_methods(results: DatasetResults) -> dict[str, str]:
     for split in ("test", "validation"):
         refined = differences_at_end(results, "boostresnet-refined", "e2e", f"{split}_accuracy", equal_updates=True)
         texts |= {f"gap/refined/{split}": difference_text(refined, _POINTS)} if refined else {}
-        for method in LABEL_BOOSTING:
-            ahead = differences_at_end(results, "boostresnet", method, f"{split}_accuracy")
-            texts |= {f"gap/{method}/{split}": difference_text(ahead, _POINTS)} if ahead else {}
     return texts
+
+
+def _beside_labels(longest: Budgeted | None) -> dict[str, str]:
+    """BoostResNet and the boosting of labels, and what sets them apart, paired by seed; nothing without both."""
+    if longest is None:
+        return {}
+    runs = longest.runs
+    texts = {"budget": f"{longest.budget:g}", "test": points_text(_mean(runs, "test_accuracy"))}
+    texts["updates_per_block"] = counts([entry.gradient_updates for run in runs for entry in run.rounds], "")
+    for method in LABEL_BOOSTING:
+        if found := longest.results.of(method):
+            texts[f"{method}/seeds"] = quantity(len(found), "seed")
+            texts |= {f"{method}/{split}": points_text(_mean(found, f"{split}_accuracy")) for split in _SPLITS}
+        for split in _SPLITS:
+            ahead = differences_at_end(longest.results, "boostresnet", method, f"{split}_accuracy")
+            texts |= {f"gap/{method}/{split}": difference_text(ahead, _POINTS)} if ahead else {}
+    return {f"budgets/boosting/{name}": text or "" for name, text in texts.items()}
+
+
+def _mean(runs: Sequence[Run], accuracy: str) -> Estimate | None:
+    return Estimate.of([getattr(run.metrics, accuracy) for run in runs])
 
 
 def _at_equal_updates(longer: Sequence[Budgeted], everything: Sequence[Budgeted]) -> dict[str, str]:

@@ -223,14 +223,17 @@ def test_the_boosting_of_labels_beside_the_longest_blocks(planted: Path) -> None
     budgets = load(planted)
     numbers, longest = budget_numbers(budgets, None), budgets[-1].results
     assert numbers["budgets/methods"] == "BoostResNet, AdaBoost.MM and gradient boosting were"
+    assert numbers["budgets/boosting/updates_per_block"] == "400"
     for method in LABEL_BOOSTING:
-        for split in ("test", "validation"):
+        assert numbers[f"budgets/boosting/{method}/test"] == numbers[f"budgets/last/{method}/test"]
+        for split in ("train", "test"):
             ours, theirs = (
                 [getattr(run.metrics, f"{split}_accuracy") for run in longest.of(name)]
                 for name in ("boostresnet", method)
             )
             gaps = [one - other for one, other in zip(ours, theirs, strict=True)]
-            assert numbers[f"budgets/last/gap/{method}/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
+            found = numbers[f"budgets/boosting/gap/{method}/{split}"]
+            assert found == difference_text(gaps, "\N{NO-BREAK SPACE}points")
     figure = longest_boosting_figure(budgets)
     assert figure is not None
     assert "budget 0.04" in figure.axes[0].get_title(loc="right")

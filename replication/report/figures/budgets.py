@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from replication.report.budgets import Budgeted, with_boostresnet
+from replication.report.budgets import Budgeted, longest_beside_labels, with_boostresnet
 from replication.report.comparisons import operations
 from replication.report.costs import Cost
 from replication.report.figures.style import (
@@ -68,9 +68,9 @@ def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | N
 
 
 def longest_boosting_figure(budgets: Sequence[Budgeted]) -> Figure | None:
-    """The longest blocks of BoostResNet beside the boosting of labels under the same budget, where that was run."""
-    longest = with_boostresnet(budgets)[-1:]
-    return boosting_figure(longest[0].results) if longest and not longest[0].own else None
+    """Accuracy of BoostResNet and of the boosting of labels under the greatest other budget that both were run at."""
+    longest = longest_beside_labels(budgets)
+    return boosting_figure(longest.results) if longest else None
 
 
 def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], alone: Sequence[Budgeted], cost: Cost) -> None:
