@@ -617,7 +617,7 @@ def full_length_in_prose() -> dict[str, list[float]]:
             *(entry.bound for entry in last),
             *bounds,
         ],
-        r"Test accuracy changes by (\S+) points \(seeds (\S+) to (\S+)\), which is undecided\. \(\[RUNS": mean_and_range(
+        r"Test accuracy changes by (\S+) points \(seeds (\S+) to (\S+)\), which is undecided\. \(\[R": mean_and_range(
             [100 * value for value in ablated("mnist")["smaller-steps"]]
         ),
         r"validation images is (\S+) after the first round, and after the last between (\S+) × 10⁷ and (\S+) × 10¹⁴": [
