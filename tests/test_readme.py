@@ -426,7 +426,7 @@ def runs_in_prose() -> dict[str, list[float]]:
             lead_on_validation,
             100 * fmean(refined_gap),
         ],
-        r"on CIFAR-10 AdaBoost\.MM by (\S+) points, gradient boosting \(shrinkage 0\.1\) by (\S+)\. \|": [
+        r"on CIFAR-10 AdaBoost\.MM by (\S+) points, gradient boosting \(shrinkage 0\.1\) by (\S+), over": [
             over["adaboost-mm"][0],
             over["gradient-boosting"][0],
         ],
@@ -635,6 +635,54 @@ def seeds(dataset: str, claim: str) -> list[float]:
     return list(values)
 
 
+def label_boosting_in_prose() -> dict[str, list[float]]:
+    """The same of the boosting of labels at full length on MNIST, and of what BoostResNet has after its first round."""
+    runs = load_results("mnist", ROOT / "results/mnist/budgets/1")
+    tests = {
+        method: [100 * run.metrics.test_accuracy for run in runs.of(method)]
+        for method in ("boostresnet", "gradient-boosting", "adaboost-mm")
+    }
+    boosted, gradient, votes = tests.values()
+    more = [theirs - ours for ours, theirs in zip(boosted, gradient, strict=True)]
+    less = [ours - theirs for ours, theirs in zip(boosted, votes, strict=True)]
+    rounds = [table(f"results/mnist/budgets/1/mnist/adaboost-mm/seed{seed}/rounds.csv") for seed in range(3)]
+    bounds = [[float(row["bound"]) for row in each] for each in rounds]
+    assert all(list(each) == sorted(each, reverse=True) for each in bounds), "falls in every round"
+    assert {sum(bound >= 1 for bound in each) for each in bounds} == {1, 2}, "from the second or third on"
+    own = {name: load_results(name, ROOT / "results").of("boostresnet") for name in ("digits", "cifar10")}
+    first = {name: 100 * fmean(run.rounds[0].test_accuracy or 0 for run in found) for name, found in own.items()}
+    ends = {name: [ends_of(name)[method] for method in ("adaboost-mm", "gradient-boosting")] for name in first}
+    assert first["digits"] > max(ends["digits"]) and all(abs(first["cifar10"] - end) < 2 for end in ends["cifar10"])
+    parameters = [
+        json.loads((ROOT / f"results/{name}/{method}/seed0/metrics.json").read_text(encoding="utf-8"))["parameters"]
+        for name in first
+        for method in ("adaboost-mm", "boostresnet")
+    ]
+    assert all(0.17 < ours / whole < 0.21 for ours, whole in zip(parameters[::2], parameters[1::2], strict=True))
+    return {
+        r"Its first module alone has (\S+) % of digits' test images right, .* in the end, and (\S+) % of CIFAR-10's": [
+            *first.values()
+        ],
+        r"lead is left: BoostResNet ends at (\S+) %, gradient boosting at (\S+) %, which is (\S+) points more "
+        r"\(seeds (\S+) to (\S+)\), and AdaBoost\.MM at (\S+) %, (\S+) points less \(seeds (\S+) to (\S+)\)": [
+            fmean(boosted), fmean(gradient), *mean_and_range(more), fmean(votes), *mean_and_range(less),
+        ],
+        r"but the latter is not on validation images \((\S+) points, seeds (\S+) to (\S+)\)": mean_and_range(
+            [
+                100 * (ours.metrics.validation_accuracy - theirs.metrics.validation_accuracy)
+                for ours, theirs in zip(runs.of("boostresnet"), runs.of("adaboost-mm"), strict=True)
+            ]
+        ),
+        r"a single block each, the three have (\S+), (\S+) and (\S+) %\.": [
+            100 * fmean(run.history[0].test_accuracy or 0 for run in runs.of(method)) for method in tests
+        ],
+        r"it falls in every round, to (\S+), (\S+) and (\S+), and is below one": [each[-1] for each in bounds],
+        r"with about as many parameters, it is (\S+) points ahead of AdaBoost\.MM and (\S+) behind gradient boosting": [
+            fmean(less), fmean(more),
+        ],
+    }  # fmt: skip
+
+
 def ablated(dataset: str, split: str = "test", method: str = "boostresnet") -> dict[str, list[float]]:
     """Accuracy of every variant less the default's, seed by seed."""
     rows = [row for row in table(f"results/{dataset}/ablations.csv") if row["method"] == method]
@@ -684,7 +732,7 @@ def table(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.parametrize("in_prose", [cost_in_prose, runs_in_prose, full_length_in_prose])
+@pytest.mark.parametrize("in_prose", [cost_in_prose, runs_in_prose, full_length_in_prose, label_boosting_in_prose])
 def test_numbers_in_prose_are_those_of_the_results(in_prose: Callable[[], dict[str, list[float]]]) -> None:
     text = " ".join(" ".join((ROOT / page).read_text(encoding="utf-8") for page in WITH_NUMBERS).split())
     for pattern, values in in_prose().items():

@@ -111,10 +111,10 @@ def with_boostresnet(budgets: Sequence[Budgeted]) -> tuple[Budgeted, ...]:
 
 
 def longest_beside_labels(budgets: Sequence[Budgeted]) -> Budgeted | None:
-    """The longest blocks of BoostResNet beside which the boosting of labels was run, under another budget than the
-    experiment's own.
+    """The longest blocks of BoostResNet beside which labels were boosted, by both methods, under another budget than
+    the experiment's own.
     """
-    found = [one for one in with_boostresnet(budgets) if not one.own and any(map(one.results.of, LABEL_BOOSTING))]
+    found = [one for one in with_boostresnet(budgets) if not one.own and all(map(one.results.of, LABEL_BOOSTING))]
     return found[-1] if found else None
 
 

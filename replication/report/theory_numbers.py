@@ -27,7 +27,6 @@ from replication.report.tables import results_table
 #: What of `theory_numbers` the article has for the shortest and the longest blocks.
 _THEORY_OF_BUDGETS = ("final_edge", "bound", "rounds", "positive_gamma", "nonpositive_covariance")
 _POINTS = "\N{NO-BREAK SPACE}points"
-_SPLITS = ("train", "test")
 _IN_WORDS = {
     "boostresnet": "BoostResNet",
     "boostresnet-refined": "its refinement",
@@ -56,6 +55,7 @@ def theory_numbers(runs: Sequence[Run]) -> dict[str, str]:
             ],
             "",
         ),
+        "first_round_test": _first_round_test(runs),
         "rising_edges": counts([_rises([entry.edge for entry in run.rounds]) for run in runs], ""),
         "above_bound": counts([sum(entry.train_error > entry.bound for entry in run.rounds) for run in runs], ""),
         "informative_bounds": counts([sum(entry.bound < 1 for entry in run.rounds) for run in runs], ""),
@@ -177,20 +177,34 @@ def _other_methods(results: DatasetResults) -> dict[str, str]:
 
 
 def _beside_labels(longest: Budgeted | None) -> dict[str, str]:
-    """BoostResNet and the boosting of labels, and what sets them apart, paired by seed; nothing without both."""
+    """BoostResNet and the boosting of labels after equally many updates, what they have after the first round, and what
+    sets them apart at the end, paired by seed.
+    """
     if longest is None:
         return {}
     runs = longest.runs
-    texts = {"budget": f"{longest.budget:g}", "test": points_text(_mean(runs, "test_accuracy"))}
-    texts["updates_per_block"] = counts([entry.gradient_updates for run in runs for entry in run.rounds], "")
+    texts = {
+        "budget": f"{longest.budget:g}",
+        "updates_per_block": counts([entry.gradient_updates for run in runs for entry in run.rounds], ""),
+        "test": points_text(_mean(runs, "test_accuracy")),
+        "first_round_test": _first_round_test(runs),
+    }
     for method in LABEL_BOOSTING:
-        if found := longest.results.of(method):
-            texts[f"{method}/seeds"] = quantity(len(found), "seed")
-            texts |= {f"{method}/{split}": points_text(_mean(found, f"{split}_accuracy")) for split in _SPLITS}
-        for split in _SPLITS:
-            ahead = differences_at_end(longest.results, "boostresnet", method, f"{split}_accuracy")
-            texts |= {f"gap/{method}/{split}": difference_text(ahead, _POINTS)} if ahead else {}
-    return {f"budgets/boosting/{name}": text or "" for name, text in texts.items()}
+        found = longest.results.of(method)
+        texts[f"{method}/seeds"] = quantity(len(found), "seed")
+        texts |= {f"{method}/{split}": points_text(_mean(found, f"{split}_accuracy")) for split in ("train", "test")}
+        texts[f"{method}/first_round_test"] = _first_round_test(found)
+        ahead = differences_at_end(longest.results, "boostresnet", method, equal_updates=True)
+        texts |= {f"gap/{method}/test": difference_text(ahead, _POINTS)} if ahead else {}
+    return {f"budgets/boosting/{name}": text for name, text in texts.items() if text}
+
+
+def _first_round_test(runs: Sequence[Run]) -> str:
+    """Test accuracy of the first hypothesis module, on the images behind the curves; of the first weak learner, which
+    the first point of its curve is.
+    """
+    first = [(run.rounds or run.history)[0].test_accuracy for run in runs]
+    return points_text(Estimate.of([accuracy for accuracy in first if accuracy is not None])) or ""
 
 
 def _mean(runs: Sequence[Run], accuracy: str) -> Estimate | None:

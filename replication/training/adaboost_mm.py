@@ -18,8 +18,8 @@ class AdaBoostMMBooster:
 
     How the paper trained them is not stated [?]: ours minimise the exponential surrogate of the cost. In digits
     runs that are not published it gave larger edges at equal updates than the expected cost under the softmax (0.39
-    against 0.16 on average), whose gradients are small where the learner knows nothing yet: a baseline should not lose
-    by its surrogate.
+    against 0.16 on average), whose gradients are small where the learner knows nothing yet. With thousands of updates
+    it is the weaker choice: scripts/adaboost_resampled.py trains the learners as BoostResNet's blocks are.
     """
 
     vote = True
