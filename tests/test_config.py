@@ -207,8 +207,8 @@ def test_variants_change_what_they_say_and_nothing_else():
     variants = {variant.name: variant for variant in load_variants("digits", PARAMS)}
     assert list(variants) == [
         "oracle-exponential", "initial-edge", "auxiliary-linear", "auxiliary-linear-flattened",
-        "auxiliary-linear-anew", "paper-text", "prefix-in-training-mode", "no-clamp", "no-shrinkage", "gamma-checks",
-        "gamma-checks-initial-edge",
+        "auxiliary-linear-anew", "paper-text", "prefix-in-training-mode", "no-clamp", "no-shrinkage", "larger-weak-learners",
+        "adaboost-resampled", "adaboost-resampled-larger", "gamma-checks", "gamma-checks-initial-edge",
     ]  # fmt: skip
     assert variants["no-shrinkage"].methods == ("gradient-boosting",)
     for name in ("gamma-checks", "gamma-checks-initial-edge"):  # as the default has it, no check can end a block early
@@ -217,7 +217,10 @@ def test_variants_change_what_they_say_and_nothing_else():
     on_cifar10 = {variant.name for variant in load_variants("cifar10", PARAMS)}
     assert "no-augmentation" in on_cifar10  # it changes nothing on digits
     assert variants["no-clamp"].datasets == ("digits",) and "no-clamp" not in on_cifar10
-    (smaller,) = load_variants("mnist", PARAMS)
+    resampled, at_full_length, smaller = load_variants("mnist", PARAMS)
+    assert resampled.name == "adaboost-resampled" and resampled.methods == at_full_length.methods == ("adaboost-mm",)
+    assert resampled.changes == at_full_length.changes == {"weak_learners.adaboost_training": "resampled"}
+    assert at_full_length.experiment == attrs.evolve(resampled.experiment, budget=1.0)
     assert smaller.name == "smaller-steps" and smaller.changes == {"optimizer.learning_rate": 0.0003}
     on_mnist = load_experiment("mnist", PARAMS)
     assert smaller.default(on_mnist) == attrs.evolve(on_mnist, budget=1.0)

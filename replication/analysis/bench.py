@@ -106,8 +106,9 @@ class Bench:
         train, nothing_frozen = self.session.train, self.session.prefix()
         booster = AdaBoostMMBooster(train.labels, self.data.num_classes)
         batches = self.batches(nothing_frozen, self.session.features(train, nothing_frozen))
-        batches.targets = booster.targets().float()
-        learner = build_weak_learner(self.experiment.model, self.data.image_shape, self.data.num_classes, 0)
+        batches.targets = booster.targets()
+        model, modules = self.experiment.model, self.experiment.weak_learners.modules
+        learner = build_weak_learner(model, self.data.image_shape, self.data.num_classes, 0, modules)
         learner = placed(learner, self.experiment, self.device)
         return self.update(learner, booster.loss(), batches), learner
 

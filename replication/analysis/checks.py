@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from replication.config import AUXILIARIES, CHANGE_NO_RUN, PRECISIONS, BinaryParams, Experiment
+from replication.config import ADDED_LATER, AUXILIARIES, CHANGE_NO_RUN, PRECISIONS, BinaryParams, Experiment
 from replication.datasets import PreparedDataset
 from replication.errors import ResultsError
 from replication.files import read_csv, read_json
@@ -142,7 +142,7 @@ def check_published(
 def _parameters(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """What determines a run, by its dotted name, with both values."""
     for section, here in wanted.items():
-        there = found.get(section, _ABSENT)
+        there = found.get(section, ADDED_LATER.get(section, _ABSENT))
         if not isinstance(here, dict):
             yield section, there, here
             continue

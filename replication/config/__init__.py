@@ -11,6 +11,7 @@ from replication.config.reading import (
 )
 from replication.config.schema import (
     ABLATED,
+    ADDED_LATER,
     AUXILIARIES,
     BOOSTED,
     CHANGE_NO_RUN,
@@ -22,6 +23,7 @@ from replication.config.schema import (
     READINGS,
     UNCHANGED,
     VARIED,
+    WEAK_LEARNERS,
     AnalysisParams,
     AugmentationParams,
     BinaryParams,
@@ -41,11 +43,13 @@ from replication.config.schema import (
     RuntimeParams,
     StockLibraryParams,
     Variant,
+    WeakLearnerParams,
     scaled,
 )
 
 __all__ = [
     "ABLATED",
+    "ADDED_LATER",
     "AUXILIARIES",
     "BOOSTED",
     "CHANGE_NO_RUN",
@@ -57,6 +61,7 @@ __all__ = [
     "READINGS",
     "UNCHANGED",
     "VARIED",
+    "WEAK_LEARNERS",
     "AnalysisParams",
     "AugmentationParams",
     "BinaryParams",
@@ -76,6 +81,7 @@ __all__ = [
     "RuntimeParams",
     "StockLibraryParams",
     "Variant",
+    "WeakLearnerParams",
     "changed",
     "experiment_from_dict",
     "load_budgets",

@@ -34,8 +34,12 @@ CHANGE_NO_RUN = ("runtime", *COMMON)
 PRECISIONS = ("precision", "feature_precision")
 AUXILIARIES = ("transition-blocks", "linear", "linear-flattened", "linear-anew")
 PREFIX_MODES = ("evaluation", "training")
+WEAK_LEARNERS = ("block", "stages")
+ADABOOST_TRAININGS = ("surrogate", "resampled")
+# What runs did before there was the parameter: their records do without it.
+ADDED_LATER = {"weak_learners": {"modules": "block", "adaboost_training": "surrogate"}}
 # Sections that a variant of `ablations` may change: of the method, not of data, lengths, measurement or machine.
-VARIED = ("augmentation", "model", "optimizer", "boostresnet", "gradient_boosting")
+VARIED = ("augmentation", "model", "optimizer", "boostresnet", "weak_learners", "gradient_boosting")
 # Methods that can be trained under a variant: all that start from nothing, on all classes, under these sections.
 ABLATED = ("boostresnet", "e2e", "adaboost-mm", "gradient-boosting")
 BUDGETED = ANALYSED  # what may be run under other budgets: a stock library's fit has no length in updates
@@ -135,6 +139,14 @@ class BinaryParams:
 
 
 @attrs.frozen
+class WeakLearnerParams:
+    """The weak learners of the methods that boost in label space, and how AdaBoost.MM's are trained."""
+
+    modules: str = attrs.field(validator=_one_of(*WEAK_LEARNERS))
+    adaboost_training: str = attrs.field(validator=_one_of(*ADABOOST_TRAININGS))
+
+
+@attrs.frozen
 class GradientBoostingParams:
     shrinkage: float = attrs.field(validator=_between(0, 1, open_low=True))
 
@@ -224,6 +236,7 @@ class Experiment:
     optimizer: OptimizerParams
     boostresnet: BoostResNetParams
     binary: BinaryParams
+    weak_learners: WeakLearnerParams
     gradient_boosting: GradientBoostingParams
     stock_library: StockLibraryParams
     end_to_end: LengthParams

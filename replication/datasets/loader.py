@@ -76,6 +76,17 @@ def sample_with_replacement(size: int, batch_size: int, generator: torch.Generat
     return torch.randint(size, (batch_size,), generator=generator, device=generator.device)
 
 
+def sample_by_weight(cumulative: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Indices int64 (batch_size,), each drawn anew in proportion to its weight, on the generator's device.
+
+    Args:
+        cumulative: sums of the weights up to each one, (N,), float64, on the generator's device; the last is positive.
+    """
+    drawn = torch.rand(batch_size, generator=generator, dtype=torch.float64, device=generator.device)
+    index = torch.searchsorted(cumulative, drawn * cumulative[-1], right=True)
+    return index.clamp(max=len(cumulative) - 1)
+
+
 def random_crop_flip(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
     """Crop each image at random from its zero-padded self, and mirror it with probability 1/2 if `flip`.
 

@@ -6,31 +6,38 @@ import torch
 from torch import Tensor, nn
 
 from replication.config import ModelParams
-from replication.models.build import build_network
+from replication.models.build import STAGES, build_network
 from replication.models.resnet import ConvolutionalStem, Head, ReleasedBlock, ResNet
 
 
-def build_weak_learner(model: ModelParams, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> ResNet:
-    """A weak learner: one module of the network's first stage on the image itself, and a linear classifier.
+def build_weak_learner(
+    model: ModelParams, image_shape: tuple[int, int, int], num_classes: int, seed: int, modules: str = "block"
+) -> ResNet:
+    """A weak learner: one module of the network's first stage on the image itself, and a linear classifier; or with
+    `modules` "stages", where the reading has stages, one module of each.
 
     AdaBoost is run "over the same convolutional modules" [P]; their exact shape is stated nowhere [?]. Ours is the
     smallest network of the reading: the convolutional stem and one residual block of the reading's width (for the MLP
     reading, one block), with the reading's own head. Without the stem a block could not read an image, for its
-    shortcut keeps the number of channels.
+    shortcut keeps the number of channels. With a block of every stage it is BoostResNet's hypothesis module after the
+    first block, whose auxiliary classifier has the later stages' first blocks in the released code.
 
     Args:
         model: reading and width; the number of blocks is not looked at.
         image_shape: (channels, height, width) of one image.
         num_classes: C.
         seed: of the initialisation; the global generator is left as it was.
+        modules: "block" or "stages".
     """
+    if modules == "stages" and model.reading == "released":
+        return build_network(ModelParams(model.reading, STAGES, model.width), image_shape, num_classes, seed)
     if model.reading != "released":
         return build_network(ModelParams(model.reading, 1, model.width), image_shape, num_classes, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        modules = [ConvolutionalStem(image_shape[0], model.width), ReleasedBlock(model.width, model.width, stride=1)]
+        parts = [ConvolutionalStem(image_shape[0], model.width), ReleasedBlock(model.width, model.width, stride=1)]
         head = Head(model.width, num_classes, pool=True)
-    return ResNet(modules, ["stem", "block1"], head, stage_starts=(), flatten=False)
+    return ResNet(parts, ["stem", "block1"], head, stage_starts=(), flatten=False)
 
 
 class Ensemble(nn.Module):

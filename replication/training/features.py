@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.config import AugmentationParams, RuntimeParams
-from replication.datasets.loader import DeviceSplit, random_crop_flip, sample_with_replacement
+from replication.datasets.loader import DeviceSplit, random_crop_flip, sample_by_weight, sample_with_replacement
 from replication.errors import TrainingError
 from replication.models import ResNet
 from replication.models.ensemble import Ensemble
@@ -161,6 +161,7 @@ class BatchSource:
         device = features.data.images.device
         self._order = generator(seed, "batches", device, phase)
         self._crops = generator(seed, "augmentation", device, phase)
+        self._drawn_by: Tensor | None = None
         self._views: RowStore | None = None
         self._crops_before_views: Tensor | None = None
 
@@ -173,6 +174,12 @@ class BatchSource:
         """Draw on from a snapshot."""
         self._order.set_state(snapshot.tensors["order"])
         self._crops.set_state(snapshot.tensors["crops"])
+
+    def draw_by(self, weights: Tensor | None) -> None:
+        """From now on draw examples in proportion to `weights`, (N,), non-negative; None for all alike. A snapshot does
+        not have them.
+        """
+        self._drawn_by = None if weights is None else weights.double().cumsum(0)
 
     def draw_views(self) -> None:
         """For the block about to be trained: draw `augmentation.cached_views` of every image and store their g_t.
@@ -209,10 +216,15 @@ class BatchSource:
         if self._views is not None:
             rows = sample_with_replacement(self._augmentation.cached_views * size, self._batch_size, self._order)
             return self._views[share(rows)], self.targets[rows % size]
-        index = sample_with_replacement(size, self._batch_size, self._order)
+        index = self._draw(size)
         if not self._augmentation.active and self._prefix.fixed:
             return self._features[share(index)], self.targets[index]
         return self._prefix.on_batch(share(self._augmented(index))), self.targets[index]
+
+    def _draw(self, size: int) -> Tensor:
+        if self._drawn_by is None:
+            return sample_with_replacement(size, self._batch_size, self._order)
+        return sample_by_weight(self._drawn_by, self._batch_size, self._order)
 
     def _augmented(self, index: Tensor) -> Tensor:
         """Normalised images (B, C, H, W), cropped and mirrored at random."""

@@ -25,7 +25,10 @@ class GradientBooster:
         return SquaredLoss()
 
     def targets(self) -> Tensor:
-        return self.state.residuals
+        return self.state.residuals.float()
+
+    def weights(self) -> None:
+        """All images alike."""
 
     def add(self, outputs: Tensor) -> tuple[float, Mapping[str, Any]]:
         """The weight in the sum, shrinkage times step, as "alpha"; edge and bound are AdaBoost's and stay empty."""

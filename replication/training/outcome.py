@@ -35,14 +35,16 @@ def network_outcome(network: ResNet, updates: int, auxiliary: dict[str, Tensor] 
     return Outcome(updates, weights_of(network), description, auxiliary or {})
 
 
-def ensemble_outcome(ensemble: Ensemble, updates: int) -> Outcome:
-    """Of a method that leaves a weighted sum of weak learners; `blocks` and `parameters` are those of all of them."""
+def ensemble_outcome(ensemble: Ensemble, updates: int, modules: str) -> Outcome:
+    """Of a method that leaves a weighted sum of weak learners, built of `modules`; `blocks` and `parameters` are those
+    of all of them.
+    """
     learners = len(ensemble.learners)
     description = {
         "blocks": sum(learner.residual_blocks for learner in ensemble.learners if isinstance(learner, ResNet)),
         "parameters": count_parameters(ensemble),
         "learners": learners,
-        "model": {"kind": "ensemble", "learners": learners, "vote": ensemble.vote},
+        "model": {"kind": "ensemble", "learners": learners, "vote": ensemble.vote, "modules": modules},
     }
     return Outcome(updates, weights_of(ensemble), description)
 

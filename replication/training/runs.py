@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from replication.config import ModelParams
+from replication.config import ADDED_LATER, WEAK_LEARNERS, ModelParams
 from replication.errors import ResultsError
 from replication.files import atomic_folder, read_json, sha256, write_csv, write_json
 from replication.models import ResNet, build_network
@@ -119,20 +120,20 @@ def _build(description: dict[str, Any], folder: Path) -> ResNet | Ensemble:
         shape, classes = _shape(model["image_shape"]), _whole(model["num_classes"], _MOST_CLASSES)
         learners = _whole(model["learners"], _MOST_LEARNERS) if kind == "ensemble" else 1
         vote = bool(model["vote"]) if kind == "ensemble" else False
+        modules = model.get("modules", ADDED_LATER["weak_learners"]["modules"])
+        if modules not in WEAK_LEARNERS:
+            raise ValueError(f"{modules!r:.20} as weak learners' modules")
     except (KeyError, TypeError, ValueError) as error:
         raise ResultsError(f"{folder}/run.json: its model is malformed ({error!r:.80}); train the run again") from error
-    build = build_network if kind == "resnet" else build_weak_learner
+    build = build_network if kind == "resnet" else functools.partial(build_weak_learner, modules=modules)
     # First without memory: a description that asks for more than the weights fill shall cost nothing.
     with torch.device("meta"), _Uninitialised():
         wanted = learners * sum(parameter.numel() for parameter in build(params, shape, classes, seed=0).parameters())
     path = folder / "model.safetensors"
     if path.is_file() and 4 * wanted > path.stat().st_size:
         raise ResultsError(f"{path} is too small for the {wanted:,} parameters of its run.json; train the run again")
-    if kind == "resnet":
-        return build_network(params, shape, classes, seed=0)
-    return Ensemble(
-        [build_weak_learner(params, shape, classes, seed=0) for _ in range(learners)], [0.0] * learners, vote=vote
-    )
+    networks = [build(params, shape, classes, seed=0) for _ in range(learners)]
+    return networks[0] if kind == "resnet" else Ensemble(networks, [0.0] * learners, vote=vote)
 
 
 class _Uninitialised(TorchFunctionMode):

@@ -37,10 +37,13 @@ class Booster(Protocol):
         """Whether a weak learner counts by its class or by its outputs."""
 
     def loss(self) -> nn.Module:
-        """Of a weak learner's outputs (B, C) and its targets (B, C)."""
+        """Of a weak learner's outputs (B, C) and its targets."""
 
     def targets(self) -> Tensor:
-        """What the next weak learner is trained on, (N, C), over the training split."""
+        """What the next weak learner is trained on, over the training split: (N, C), float32, or labels (N,)."""
+
+    def weights(self) -> Tensor | None:
+        """How often each image is drawn for it, (N,), up to a common factor; None for all alike."""
 
     def add(self, outputs: Tensor) -> tuple[float, Mapping[str, Any]]:
         """Take h_t in, by its outputs (N, C) on the training split.
@@ -90,7 +93,8 @@ class StagewiseTrainer:
             self._restore(saved)
         for index in range(len(self.learners), len(self.session.network.rounds)):
             self.train_round(index)
-        return ensemble_outcome(Ensemble(self.learners, self.weights, vote=self.booster.vote), self.updates)
+        ensemble = Ensemble(self.learners, self.weights, vote=self.booster.vote)
+        return ensemble_outcome(ensemble, self.updates, self.session.experiment.weak_learners.modules)
 
     def train_round(self, index: int) -> None:
         """One round: a fresh weak learner, its weight, and the sum with it."""
@@ -121,7 +125,8 @@ class StagewiseTrainer:
     def _start_round(self, index: int) -> tuple[ResNet, UpdateLoop]:
         optimizer, runtime = self.session.experiment.optimizer, self.session.experiment.runtime
         learner, seed = self._fresh_learner(index), stream_seed(self.session.seed, "modules", phase=index)
-        self.batches.targets = self.booster.targets().float()
+        self.batches.targets = self.booster.targets()
+        self.batches.draw_by(self.booster.weights())
         return learner, UpdateLoop(learner, self.booster.loss(), self.batches, optimizer, runtime, seed=seed)
 
     def _snapshot(self) -> Snapshot:
@@ -162,7 +167,8 @@ class StagewiseTrainer:
         _, channels, height, width = session.train.images.shape
         seed = stream_seed(session.seed, "initialisation", phase=index)
         classes = session.network.head.linear.out_features
-        learner = build_weak_learner(session.experiment.model, (channels, height, width), classes, seed)
+        model, modules = session.experiment.model, session.experiment.weak_learners.modules
+        learner = build_weak_learner(model, (channels, height, width), classes, seed, modules)
         return placed(learner, session.experiment, session.device)
 
     def _measure(self, learner: ResNet, index: int, weight: float) -> None:
