@@ -3,12 +3,13 @@
     python scripts/reproduce.py DATASET
 
 DVC works on one stage at a time, and a process on tiny images fills one core. The halves share nothing but what they
-read: one has BoostResNet, AdaBoost.MM and gradient boosting with all that starts from their runs, the refinement and the
-ablations; the other has the rest, longer blocks among it. Each is told its stages and looks at no other (--single-item): DVC locks
-what a stage writes even to see that it has not changed, and so would refuse to look at `prepare` while the other half
-reads the prepared data. What measures time runs before or after them, alone, and so do ablations some of which stand
-beside longer blocks: of these runs, both halves would want to be the one that trains them. A second call in the same
-folder is told so at once: the two would take stages out of each other's hands, and which of them fails would be luck.
+read: one has BoostResNet, AdaBoost.MM and gradient boosting with all that starts from their runs, the refinement and
+the ablations; the other has the rest, longer blocks among it. Each is told its stages and looks at no other
+(--single-item): DVC locks what a stage writes even to see that it has not changed, and so would refuse to look at
+`prepare` while the other half reads the prepared data. What measures time runs before or after them, alone, and so do
+ablations some of which stand beside longer blocks: of these runs, both halves would want to be the one that trains
+them. A second call in the same folder is told so at once: the two would take stages out of each other's hands, and
+which of them fails would be luck.
 """
 
 from __future__ import annotations

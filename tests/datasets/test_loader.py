@@ -8,7 +8,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from replication.datasets.loader import DeviceSplit, _gather, random_crop_flip, sample_with_replacement
+from replication.datasets.loader import (
+    DeviceSplit,
+    _gather,
+    random_crop_flip,
+    sample_by_weight,
+    sample_with_replacement,
+)
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -93,6 +99,17 @@ def test_sampling_is_uniform_with_replacement() -> None:
     assert len(counts) == 10
     assert (counts - 2000).abs().max() < 6 * 2000**0.5
     assert len(sample_with_replacement(100, 100, generator()).unique()) < 100
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_sampling_by_weight_goes_by_the_weights_and_never_takes_what_has_none(device: str) -> None:
+    random = generator(device=device)
+    weights = torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0], dtype=torch.float64, device=device)
+    indices = sample_by_weight(weights.cumsum(0), 40_000, random)
+    assert indices.dtype == torch.int64 and indices.device.type == device
+    counts = torch.bincount(indices, minlength=5).tolist()
+    assert counts[0] == counts[2] == counts[4] == 0
+    assert abs(counts[3] - 30_000) < 6 * (40_000 * 0.75 * 0.25) ** 0.5
 
 
 @pytest.mark.parametrize("device", DEVICES)

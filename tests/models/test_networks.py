@@ -70,6 +70,18 @@ def test_a_weak_learner_is_one_block_and_its_parameters_by_hand(model, shape, pa
     assert count_parameters(learner) == parameters
 
 
+def test_a_weak_learner_with_a_block_of_every_stage_and_its_parameters_by_hand():
+    learner = build_weak_learner(RELEASED, (3, 32, 32), 10, 0, "stages")
+    assert learner.residual_blocks == 3
+    # As in the network: the stem, the first block of each stage (see `build`), and its linear classifier.
+    assert count_parameters(learner) == 464 + (2 * 16 * 16 * 9 + 64) + 13_952 + 55_552 + 650
+    for model, shape in ((PAPER_TEXT, (3, 32, 32)), (MLP, (1, 28, 28))):  # which have no stages
+        alike = [build_weak_learner(model, shape, 10, 0, modules).state_dict() for modules in ("block", "stages")]
+        assert alike[0].keys() == alike[1].keys()
+        for name, value in alike[0].items():
+            torch.testing.assert_close(value, alike[1][name], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("model", [RELEASED, PAPER_TEXT, MLP, SMALL])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 33, 17)])
 def test_any_image_size(model, shape):

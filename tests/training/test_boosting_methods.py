@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from replication.analysis.checks import check_same_parameters
 from replication.analysis.evaluate import evaluate
 from replication.analysis.theory import lemma_3_2_difference
 from replication.boosting.adaboost_mm import AdaBoostMM
@@ -18,7 +19,7 @@ from replication.boosting.gradient import GradientBoosting
 from replication.datasets.loader import to_device_split
 from replication.datasets.pairs import restrict_to_pair
 from replication.errors import DataError, ResultsError
-from replication.files import read_csv, read_json
+from replication.files import read_csv, read_json, write_json
 from replication.models.build import build_network, count_parameters
 from replication.models.ensemble import Ensemble, build_weak_learner
 from replication.training.features import BatchSource
@@ -99,6 +100,38 @@ def test_equal_updates_and_equal_numbers_of_modules(short, digits, tmp_path):
     for method in ("adaboost-mm", "gradient-boosting"):
         assert described[method]["learners"] == 5
         assert described[method]["parameters"] == 5 * count_parameters(learner)
+
+
+@pytest.mark.parametrize("method", ["adaboost-mm", "gradient-boosting"])
+@pytest.mark.parametrize(("modules", "training"), [("stages", "surrogate"), ("stages", "resampled")])
+def test_what_other_weak_learners_leave_is_what_comes_back(short, digits, tmp_path, method, modules, training):
+    weak = attrs.evolve(short.weak_learners, modules=modules, adaboost_training=training)
+    changed = attrs.evolve(short, weak_learners=weak)
+    folder = train(changed, digits, method, 0, tmp_path / "runs")
+    metrics = evaluate(changed, digits, method, 0, tmp_path / "runs", tmp_path / "results")
+    last = read_csv(folder / "history.csv")[-1]
+    assert metrics["test_loss"] == pytest.approx(float(last["test_loss"]), rel=1e-5)
+    learner = build_weak_learner(short.model, digits.image_shape, 10, 0, modules)
+    assert metrics["parameters"] == 5 * count_parameters(learner)
+    ensemble = load_model(folder)
+    assert isinstance(ensemble, Ensemble) and ensemble.learners[0].state_dict().keys() == learner.state_dict().keys()
+
+
+def test_a_run_from_before_there_were_other_weak_learners_is_one_of_the_defaults(short, digits, tmp_path):
+    """Its description has no such section: it counts as what was done then, and as nothing else."""
+    folder = train(short, digits, "adaboost-mm", 0, tmp_path)
+    description = read_json(folder / "run.json")
+    del description["config"]["weak_learners"], description["model"]["modules"]
+    write_json(folder / "run.json", description)
+    assert isinstance(load_model(folder), Ensemble)
+    check_same_parameters(folder, description, short)
+    resampled = attrs.evolve(short, weak_learners=attrs.evolve(short.weak_learners, adaboost_training="resampled"))
+    with pytest.raises(ResultsError, match=r"weak_learners\.adaboost_training = surrogate, and params\.yaml has res"):
+        check_same_parameters(folder, description, resampled)
+    description["model"]["modules"] = "forest"
+    write_json(folder / "run.json", description)
+    with pytest.raises(ResultsError, match="its model is malformed"):
+        load_model(folder)
 
 
 def test_the_first_weak_learner_starts_from_the_networks_first_modules(short, digits):

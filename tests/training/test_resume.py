@@ -16,7 +16,7 @@ import attrs
 import pytest
 from safetensors.torch import load_file, save_file
 
-from replication.config import LengthParams
+from replication.config import LengthParams, changed
 from replication.datasets.prepared import save_prepared
 from replication.errors import TrainingError
 from replication.files import read_json
@@ -64,23 +64,18 @@ def resumable(experiment):
 
 
 @pytest.mark.parametrize(
-    ("method", "boostresnet", "augmentation"),
+    ("method", "changes"),
     [
-        *((method, {}, {}) for method in METHODS),
-        ("boostresnet", {"auxiliary": "linear"}, {}),
-        ("boostresnet", {"auxiliary": "linear-anew"}, {}),
-        ("boostresnet", {"prefix_mode": "training"}, {}),
-        ("boostresnet", {}, {"cached_views": 2}),
+        *((method, {}) for method in METHODS),
+        ("boostresnet", {"boostresnet": {"auxiliary": "linear"}}),
+        ("boostresnet", {"boostresnet": {"auxiliary": "linear-anew"}}),
+        ("boostresnet", {"boostresnet": {"prefix_mode": "training"}}),
+        ("boostresnet", {"augmentation": {"cached_views": 2}}),
+        ("adaboost-mm", {"weak_learners": {"adaboost_training": "resampled", "modules": "stages"}}),
     ],
 )
-def test_a_run_that_crashes_again_and_again_ends_as_if_it_had_not(
-    resumable, digits, tmp_path, method, boostresnet, augmentation
-):
-    wanted = attrs.evolve(
-        resumable,
-        boostresnet=attrs.evolve(resumable.boostresnet, **boostresnet),
-        augmentation=attrs.evolve(resumable.augmentation, **augmentation),
-    )
+def test_a_run_that_crashes_again_and_again_ends_as_if_it_had_not(resumable, digits, tmp_path, method, changes):
+    wanted = changed(resumable, changes)
     for root in ("whole", "broken"):
         if method == "boostresnet-refined":
             train(wanted, digits, "boostresnet", 0, tmp_path / root)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from replication.config import LengthParams
 from replication.datasets.loader import DeviceSplit
 from replication.training import boostresnet, end_to_end, stagewise
-from replication.training.adaboost_mm import AdaBoostMMBooster, train_adaboost_mm
+from replication.training.adaboost_mm import AdaBoostMMBooster, ResampledAdaBoostMMBooster, train_adaboost_mm
 from replication.training.boostresnet import MulticlassAlgorithm, train_boostresnet
 from replication.training.boostresnet_binary import BinaryAlgorithm
 from replication.training.checkpoint import Snapshot
@@ -111,6 +111,55 @@ def test_adaboost_mms_second_learner_is_trained_on_what_the_first_got_wrong(sess
     costs[torch.arange(len(labels)), labels] = -costs.sum(1)
     torch.testing.assert_close(trainer.batches.targets, costs.float())
     assert costs.clamp(min=0.0).unique().numel() > 2  # not all alike, as before the first round
+
+
+def test_by_resampling_learners_go_by_boostresnets_loss_on_images_drawn_by_their_cost(session):
+    opened = session(crop_padding=0, flip=False)
+    labels = opened.train.labels
+    booster = ResampledAdaBoostMMBooster(labels, 10, "exp_cross_entropy")
+    assert booster.loss()(LOGITS, LABELS).item() == pytest.approx(math.sqrt(10))  # as BoostResNet's, above
+    assert booster.targets() is labels and booster.weights().unique().numel() == 1
+    # A vote that is wrong on every image of the classes 0 to 4 and right on the others.
+    wrong = labels < 5
+    share = float(wrong.double().mean())
+    edge = (1 - share) - share / 9  # a right class earns what the nine wrong ones cost together
+    weight = math.atanh(edge)
+    booster.add(functional.one_hot(torch.where(wrong, labels + 1, labels), 10).double())
+    # Costs: exp(alpha) for the class voted for and 1 for eight others; nine times exp(-alpha).
+    costs = torch.where(wrong, 8 + math.exp(weight), 9 * math.exp(-weight)).double()
+    torch.testing.assert_close(booster.weights(), costs * len(labels) / costs.sum(), rtol=1e-6, atol=0)
+    trainer = StagewiseTrainer(opened, booster)
+    trainer.train_round(0)
+    trainer.batches.targets = torch.arange(len(labels))
+    drawn = torch.cat([trainer.batches()[1] for _ in range(400)])
+    share = float(costs[wrong].sum() / costs.sum())
+    assert abs(float(wrong[drawn].double().mean()) - share) < 6 * (share * (1 - share) / len(drawn)) ** 0.5
+    assert share > float(wrong.double().mean()) + 0.1  # which uniform draws would give
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_what_is_drawn_by_weight_comes_with_its_own_image_and_label(session, flip):
+    opened = session(crop_padding=0, flip=flip)
+    batches = source(opened)
+    weights = torch.zeros(len(opened.train))
+    weights[3], weights[7] = 1.0, 3.0
+    batches.draw_by(weights)
+    inputs, index = batches()
+    assert set(index.tolist()) == {3, 7}
+    images = opened.train.normalise(opened.train.images[index])
+    same, mirrored = ((inputs == wanted).flatten(1).all(1) for wanted in (images, images.flip(3)))
+    assert bool((same | mirrored).all()) and bool(same.all()) != flip
+    batches.draw_by(None)
+    assert torch.equal(batches()[1], _after_one_draw(opened, flip))
+
+
+def _after_one_draw(session: Session, flip: bool) -> torch.Tensor:
+    """What is drawn uniformly by a generator that has drawn a batch by weight before."""
+    batches = source(session)
+    batches.draw_by(torch.ones(len(session.train)))
+    batches()
+    batches.draw_by(None)
+    return batches()[1]
 
 
 def test_gradient_boostings_second_learner_is_fitted_to_the_gradient_that_is_left(session):
