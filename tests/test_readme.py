@@ -24,9 +24,9 @@ import yaml
 from replication.boosting.multiclass import cut
 from replication.config import load_budgets, load_experiment
 from replication.report.budgets import differences, differences_at_equal_updates, load_budgeted
-from replication.report.claims import student_interval
 from replication.report.comparisons import equal_operations_points, equal_updates_points, paired_accuracies
 from replication.report.costs import load_cost
+from replication.report.intervals import student_interval
 from replication.report.results import load_results
 
 ROOT = Path(__file__).parent.parent

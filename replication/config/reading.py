@@ -62,23 +62,24 @@ def load_defaults(dataset: str, path: Path = Path("params.yaml")) -> Experiment:
 
 def load_variants(dataset: str, path: Path = Path("params.yaml")) -> tuple[Variant, ...]:
     """The variants of `ablations` for this dataset that differ from its experiment in more than the budget, in their
-    order.
+    order; none where the dataset is not one of `ablations_of`.
 
     Raises:
         ConfigError: as in `load_experiment`; a mistake in a variant is named by its dotted path under `ablations`.
     """
-    values = _values(dataset, path)
+    values, document = _values(dataset, path), _read(path)
     default = experiment_from_dict(values, str(path))
     try:
         variants = [
-            _variant(name, value, values) for name, value in mapping(_read(path)["ablations"], "ablations").items()
+            _variant(name, value, values) for name, value in mapping(document["ablations"], "ablations").items()
         ]
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    measured = dataset in _names(document["ablations_of"], DATASETS, f"{path}: ablations_of")
     return tuple(
         variant
         for variant in variants
-        if dataset in variant.datasets and variant.experiment != variant.default(default)
+        if measured and dataset in variant.datasets and variant.experiment != variant.default(default)
     )
 
 

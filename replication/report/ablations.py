@@ -8,7 +8,6 @@ from pathlib import Path
 import attrs
 
 from replication.config import UNCHANGED
-from replication.report.claims import student_interval
 from replication.report.fields import Fields, read_rows
 from replication.report.formats import (
     Estimate,
@@ -19,10 +18,13 @@ from replication.report.formats import (
     latex_note,
     latex_stacked,
     percent,
+    points_text,
     quantity,
     signed,
 )
+from replication.report.intervals import student_interval
 from replication.report.labels import DATASET_LABELS, UNOFFICIAL
+from replication.report.results import Run
 
 Value = Callable[["AblationRun"], float]
 _NONE, _SPACE = "\N{EN DASH}", "\N{NO-BREAK SPACE}"
@@ -177,10 +179,11 @@ def _note(ablations: Sequence[Ablated]) -> str:
     )
 
 
-def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
+def ablation_numbers(ablations: Sequence[Ablated], boosted: Sequence[Run] = ()) -> dict[str, str]:
     """`ablation/VARIANT/test`, `/validation` and `/train`: paired differences, for the article's prose: BoostResNet's,
     or those of the only method that was trained under the variant; and `/positive_gamma`: in how many of its rounds, of
-    all `/seeds`.
+    all `/seeds`. Of another method than BoostResNet also its `/test_accuracy`, and `/gap/test` and `/gap/validation`:
+    by what BoostResNet as it is, whose runs under any budget are `boosted`, is ahead at the same budget.
     """
     methods: dict[str, list[str]] = {}
     for ablated in ablations:
@@ -193,6 +196,9 @@ def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
             for name, value in (("test", _test), ("validation", _validation), ("train", _train)):
                 text = difference_text(ablated.differences(value), f"{_SPACE}points")
                 values[f"ablation/{first.variant}/{name}"] = text
+            if first.method != "boostresnet":
+                gaps = _gaps(ablated, boosted)
+                values |= {f"ablation/{first.variant}/{name}": text for name, text in gaps.items()}
             values[f"ablation/{first.variant}/seeds"] = quantity(len(ablated.runs), "seed")
             gammas, rounds = (
                 [value for value in each if value is not None]
@@ -201,6 +207,19 @@ def ablation_numbers(ablations: Sequence[Ablated]) -> dict[str, str]:
             if gammas:
                 values[f"ablation/{first.variant}/positive_gamma"] = f"{counts(gammas, '')} of {counts(rounds, '')}"
     return values
+
+
+def _gaps(ablated: Ablated, boosted: Sequence[Run]) -> dict[str, str]:
+    accuracy = Estimate.of([run.test_accuracy for run in ablated.runs])
+    texts = {"test_accuracy": points_text(accuracy) or ""}
+    known = {(run.metrics.budget, run.seed): run.metrics for run in boosted}
+    pairs = [(known[run.budget, run.seed], run) for run in ablated.runs if (run.budget, run.seed) in known]
+    if pairs:
+        test = [ours.test_accuracy - theirs.test_accuracy for ours, theirs in pairs]
+        validation = [ours.validation_accuracy - theirs.validation_accuracy for ours, theirs in pairs]
+        texts |= {"gap/test": difference_text(test, f"{_SPACE}points")}
+        texts |= {"gap/validation": difference_text(validation, f"{_SPACE}points")}
+    return texts
 
 
 def _test(run: AblationRun) -> float:

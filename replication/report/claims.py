@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import posixpath
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from replication import files
 from replication.errors import ResultsError
 from replication.report.evidence import STATISTICS, Evidence, Values
+from replication.report.intervals import student_interval, wilson_interval
 from replication.report.results import load_other_budgets, load_results
 
 CRITERIA = Path(__file__).with_name("criteria.yaml")
@@ -24,7 +26,6 @@ HOLDS, FAILS, INCONCLUSIVE = "holds", "fails", "inconclusive"
 NOT_JUDGED, NOT_RUN = "not judged", "not run"  # there are runs, but too short ones; there are none
 VERDICTS = (HOLDS, FAILS, INCONCLUSIVE, NOT_JUDGED, NOT_RUN)
 UNJUDGED = (NOT_JUDGED, NOT_RUN)
-_CONFIDENCE = 0.95
 _COUNTEREXAMPLES = 2  # no verdict from one seed, neither way
 
 
@@ -138,7 +139,7 @@ def judge(dataset: str, results_root: Path = Path("results"), criteria: Path = C
     Raises:
         ResultsError: a published result is malformed, or the criteria are.
     """
-    evidence = Evidence(results_root, load_results(dataset, results_root))
+    evidence = Evidence(results_root, load_results(dataset, results_root), results_root / dataset)
     return [_judge(criterion, evidence) for criterion in load_criteria(criteria)]
 
 
@@ -154,9 +155,9 @@ def judge_budgets(
     found = {}
     for budget, results in load_other_budgets(dataset, results_root).items():
         folder = f"{dataset}/budgets/{budget}"
-        evidence = Evidence(results_root / folder, results)
+        evidence = Evidence(results_root / folder, results, results_root / dataset)
         found[budget] = [
-            attrs.evolve(one, evidence=tuple(f"{folder}/{name}" for name in one.evidence))
+            attrs.evolve(one, evidence=tuple(posixpath.normpath(f"{folder}/{name}") for name in one.evidence))
             for one in (_judge(criterion, evidence) for criterion in load_criteria(criteria))
             if one.verdict not in UNJUDGED
         ]
@@ -301,23 +302,3 @@ def _apply(criterion: Criterion, values: Values) -> tuple[float, tuple[float, fl
     elif allowed.misses(low, high):
         verdict = FAILS
     return statistics.fmean(numbers), (low, high), "Student", verdict
-
-
-def student_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Student's t confidence interval of the mean; None for fewer than two values."""
-    from scipy import stats
-
-    if len(values) < 2:
-        return None
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    width = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)) * error
-    mean = statistics.fmean(values)
-    return mean - width, mean + width
-
-
-def wilson_interval(successes: int, number: int) -> tuple[float, float]:
-    """Wilson's score interval of a fraction."""
-    z = statistics.NormalDist().inv_cdf((1 + _CONFIDENCE) / 2)
-    centre = (successes + z**2 / 2) / (number + z**2)
-    width = z / (number + z**2) * math.sqrt(successes * (number - successes) / number + z**2 / 4)
-    return max(0.0, centre - width), min(1.0, centre + width)

@@ -6,12 +6,14 @@ A seed that lacks what a statistic needs is left out, and so is a value that is 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 
 from replication.ranks import rank_correlation
+from replication.report.ablations import AblationRun, load_ablations
 from replication.report.analyses import ANALYSIS, load_analysis
 from replication.report.costs import Cost, load_cost
 from replication.report.depth import DEPTH, DepthRun, load_depth
@@ -50,10 +52,17 @@ class Values:
 
 @attrs.frozen
 class Evidence:
-    """The published results of one dataset."""
+    """The published results of one dataset under one budget.
+
+    Attributes:
+        root: where their files are, by their names.
+        results: the runs.
+        folder: of all that is published of the dataset, its ablations among it, whatever their budget.
+    """
 
     root: Path
     results: DatasetResults
+    folder: Path
 
     @property
     def dataset(self) -> str:
@@ -143,6 +152,29 @@ def accuracy_difference(evidence: Evidence, first: str, second: str, split: str)
         return _accuracy(one.metrics, split) - _accuracy(other.metrics, split)
 
     return evidence.per_pair(first, second, "metrics.json", difference)
+
+
+def accuracy_over_variant(evidence: Evidence, method: str, variants: list[str], split: str) -> Values:
+    """Final accuracy of BoostResNet less that of another method under the first of `variants` of ablations.csv that it
+    was trained under at this budget, under the same seed.
+    """
+    name = os.path.relpath(evidence.folder / "ablations.csv", evidence.root)
+    rows = [row for group in load_ablations(evidence.dataset, evidence.folder.parent) for row in group.runs]
+    runs = {run.seed: run for run in evidence.results.of("boostresnet")}
+    for variant in variants:
+        pairs = [
+            (runs[row.seed], row)
+            for row in rows
+            if (row.variant, row.method) == (variant, method)
+            and row.seed in runs
+            and row.budget == runs[row.seed].metrics.budget
+        ]
+        if pairs:
+            by_seed = {row.seed: _accuracy(run.metrics, split) - _accuracy(row, split) for run, row in pairs}
+            files = tuple(f"{run.dataset}/{run.method}/seed{run.seed}/metrics.json" for run, _ in pairs)
+            official = all(run.metrics.official_data and row.official for run, row in pairs)
+            return Values(by_seed, (*files, name), tuple(row.budget for _, row in pairs), official)
+    return Values({}, (), missing=f"{method} was not trained under {' or '.join(variants)}", lacks="variants")
 
 
 def reported_difference(evidence: Evidence, method: str, split: str) -> Values:
@@ -259,8 +291,9 @@ def _saving(evidence: Evidence, ratio: Callable[[Cost], float | None], what: str
 STATISTICS: dict[str, Statistic] = {
     function.__name__: function
     for function in (
-        lemma_difference, bound_slack, round_trend, round_extreme, accuracy_difference, reported_difference,
-        update_ratio, analysis_field, analysis_difference, depth_difference, cost_ratio, flops_ratio,
+        lemma_difference, bound_slack, round_trend, round_extreme, accuracy_difference, accuracy_over_variant,
+        reported_difference, update_ratio, analysis_field, analysis_difference, depth_difference, cost_ratio,
+        flops_ratio,
     )
 }  # fmt: skip
 
@@ -279,7 +312,7 @@ def _column(run: Run, name: str) -> list[float] | None:
     return None if not values or any(value is None for value in values) else values
 
 
-def _accuracy(end: Metrics | DepthRun, split: str) -> float:
+def _accuracy(end: Metrics | DepthRun | AblationRun, split: str) -> float:
     return {"train": end.train_accuracy, "test": end.test_accuracy}[split]
 
 

@@ -93,8 +93,9 @@ def latex_numbers(
 ) -> str:
     r"""The file of `\setresult` lines of one dataset, sorted by name."""
     values = numbers(results, cost) | rounds_numbers(results) | analysis_numbers(analyses or {})
-    values |= cost_numbers(cost) | verdict_numbers(verdicts) | depth_numbers(depth) | ablation_numbers(ablations)
-    values |= budget_numbers(budgets, cost)
+    values |= cost_numbers(cost) | verdict_numbers(verdicts) | depth_numbers(depth) | budget_numbers(budgets, cost)
+    boosted = [*results.of("boostresnet"), *(run for budgeted in budgets for run in budgeted.runs)]
+    values |= ablation_numbers(ablations, boosted)
     lines = ["% Made by `python -m replication report`; do not edit."]
     for name, text in sorted(values.items()):
         lines.append(rf"\setresult{{{results.dataset}/{name}}}{{{_escape(text)}}}%")

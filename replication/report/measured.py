@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from replication.report.analyses import Analysis
-from replication.report.claims import student_interval
 from replication.report.costs import Cost, linear_fit
 from replication.report.depth import DepthRun
 from replication.report.formats import Estimate, counts, duration, fixed, points_text, quantity, signed, significant
+from replication.report.intervals import student_interval
 from replication.report.labels import BINARY, NETWORKS
 from replication.report.results import DatasetResults
 

@@ -16,10 +16,10 @@ from replication.report.budgets import (
     updates_worth,
     with_boostresnet,
 )
-from replication.report.claims import student_interval
 from replication.report.comparisons import differences_at_end, end_differences
 from replication.report.costs import Cost
 from replication.report.formats import Estimate, counts, fixed, points_text, quantity, significant
+from replication.report.intervals import student_interval
 from replication.report.labels import LABEL_BOOSTING, STOCK_LIBRARY
 from replication.report.results import DatasetResults, Run
 from replication.report.tables import results_table

@@ -14,9 +14,10 @@ from scipy import stats
 from replication.errors import ResultsError
 from replication.files import read_csv, read_json, write_csv
 from replication.report import claims
-from replication.report.claims import Range, judge, load_criteria, student_interval, wilson_interval, write_claims
+from replication.report.claims import Range, judge, load_criteria, write_claims
 from replication.report.comparisons import differences_at_end
 from replication.report.evidence import Evidence, update_ratio
+from replication.report.intervals import student_interval, wilson_interval
 from replication.report.reported import reported
 from replication.report.results import load_results
 from tests.report.synthetic import edit_json, plant_run
@@ -58,12 +59,12 @@ def test_the_criteria_cover_every_claim_and_every_reported_number():
         map(str, range(1, 11))
     )
     late = {identifier for identifier, criterion in criteria.items() if criterion.added}
-    assert late == {"3a-binary", "3b-binary", "9-flops"}
+    assert late == {"3a-binary", "3b-binary", "9-flops", "10-resampled", "relation-features-larger"}
     for identifier in late:
-        namesake = criteria.get(identifier.partition("-")[0], criteria[identifier])
+        namesake = criteria[identifier.rpartition("-")[0]]
         thresholds = (criteria[identifier].range, criteria[identifier].rule)
         assert thresholds == (namesake.range, namesake.rule), "those of the claim it is named after, if there is one"
-    assert 4 <= sum(identifier.startswith("relation-") for identifier in criteria) <= 6
+    assert 4 <= sum(identifier.startswith("relation-") for identifier in criteria) <= 7
     numbers = {
         (criterion.datasets[0], criterion.options["method"], criterion.options["split"]): criterion
         for criterion in criteria.values()
@@ -101,6 +102,56 @@ def test_a_claim_about_every_seed_holds_fails_or_stays_open(plant, tmp_path):
     found = verdicts(tmp_path)
     assert found["3a"].verdict == "fails" and found["3a"].statistic == pytest.approx(1 / 3)
     assert found["3a"].values["0"] == -0.1
+
+
+def plant_variant(root: Path, variant: str, accuracies: list[float], budget: float = 0.02, **more: object) -> None:
+    """Rows of ablations.csv, one a seed, behind those that are there."""
+    path = root / "digits/ablations.csv"
+    rows = [
+        {"variant": variant, "changes": "weak_learners.modules = stages", "method": "adaboost-mm", "seed": seed,
+         "gradient_updates": 350, "train_accuracy": 0.9, "validation_accuracy": 0.9, "test_accuracy": accuracy,
+         "final_edge": "", "positive_gamma_blocks": "", "rounds": 7, "budget": budget, "official_data": True, **more}
+        for seed, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+    write_csv(path, tuple(rows[0]), [*(read_csv(path) if path.is_file() else []), *rows])
+
+
+def test_boostresnet_is_held_against_the_strongest_form_of_another_method_that_was_trained(plant, tmp_path):
+    root = tmp_path / "results"
+    for seed in range(3):
+        plant("digits", "boostresnet", seed)
+    accuracies = [json.loads((root / f"digits/boostresnet/seed{seed}/metrics.json").read_text())["test_accuracy"]
+                  for seed in range(3)]  # fmt: skip
+    found = verdicts(tmp_path)["10-resampled"]
+    assert (found.verdict, found.lacks, found.added) == ("not run", "variants", "after first results")
+    plant_variant(root, "adaboost-resampled-larger", [0.1] * 3, budget=0.5)  # another length: not comparable
+    plant_variant(root, "adaboost-resampled-larger", [0.1] * 3, method="gradient-boosting")
+    assert verdicts(tmp_path)["10-resampled"].verdict == "not run"
+    plant_variant(root, "adaboost-resampled", [accuracy - 0.25 - 0.01 * n for n, accuracy in enumerate(accuracies)])
+    found = verdicts(tmp_path)["10-resampled"]
+    assert found.verdict == "holds" and list(found.values.values()) == pytest.approx([0.25, 0.26, 0.27])
+    assert found.evidence == (
+        *(f"digits/boostresnet/seed{seed}/metrics.json" for seed in range(3)), "digits/ablations.csv",
+    )  # fmt: skip
+    assert (found.budget, found.data, found.n) == (0.02, "official", 3)
+    # With larger learners it is the stronger one, and the one that counts.
+    plant_variant(root, "adaboost-resampled-larger", [accuracy + 0.01 for accuracy in accuracies], official_data=False)
+    found = verdicts(tmp_path)["10-resampled"]
+    assert (found.verdict, found.statistic, found.data) == ("fails", pytest.approx(-0.01), "unofficial")
+    assert not verdicts(tmp_path)["relation-features-larger"].statistic  # of gradient boosting there is none
+
+
+def test_under_another_budget_it_is_held_against_the_variant_of_that_budget(plant, tmp_path):
+    root = tmp_path / "results"
+    for seed in range(3):
+        plant("digits", "boostresnet", seed)
+        plant_run(root / "digits/budgets/0.5", "digits", "boostresnet", seed, budget=0.5)
+    plant_variant(root, "adaboost-resampled-full-length", [0.5, 0.51, 0.52], budget=0.5)
+    own, (judged,) = judge("digits", root), claims.judge_budgets("digits", root).values()
+    assert next(one for one in own if one.id == "10-resampled").verdict == "not run"
+    found = next(one for one in judged if one.id == "10-resampled")
+    assert (found.verdict, found.budget) == ("holds", 0.5)
+    assert found.evidence[-1] == "digits/ablations.csv" and found.evidence[0].startswith("digits/budgets/0.5/digits/")
 
 
 def test_binary_runs_are_judged_by_themselves(plant, tmp_path):
@@ -264,7 +315,7 @@ def test_the_accuracy_to_reach_is_the_final_one_and_reached_when_met(plant, tmp_
             for updates, accuracy in curve
         ]
         write_csv(folder / "history.csv", columns, rows)
-    evidence = Evidence(tmp_path / "results", load_results("digits", tmp_path / "results"))
+    evidence = Evidence(tmp_path / "results", load_results("digits", tmp_path / "results"), tmp_path / "results/digits")
     # 0.9 after 400 and after 200 updates; neither 0.95, nor more than 0.9.
     assert update_ratio(evidence, "e2e", "boostresnet", 1.0).by_seed == {0: 1.0}
 

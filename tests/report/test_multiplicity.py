@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from replication.report.claims import Range, load_criteria, student_interval
+from replication.report.claims import Range, load_criteria
+from replication.report.intervals import student_interval
 from replication.report.multiplicity import corrected_text, judged_means, lost, p_value, rejected
 from replication.report.verdicts import Judged, load_verdicts
 
