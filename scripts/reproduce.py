@@ -29,7 +29,7 @@ from replication.config import load_experiment, load_variants  # noqa: E402
 from replication.errors import ReplicationError  # noqa: E402
 from replication.lock import exclusive  # noqa: E402
 
-# A pattern that fits no stage is none to DVC: not every dataset has ablations.
+# A pattern that fits no stage is none to DVC: not every list of methods in params.yaml has all of these.
 HALVES = (
     ("*@{}-boostresnet-[!b]*", "*@{}-adaboost-mm*", "*@{}-gradient-boosting*", "ablations@{}*"),
     ("*@{}-boostresnet-binary*", "*@{}-[!abg]*", "budgets@{}*"),

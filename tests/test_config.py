@@ -208,8 +208,8 @@ def test_variants_change_what_they_say_and_nothing_else():
     assert list(variants) == [
         "oracle-exponential", "initial-edge", "auxiliary-linear", "auxiliary-linear-flattened",
         "auxiliary-linear-anew", "paper-text", "prefix-in-training-mode", "no-clamp", "no-shrinkage",
-        "larger-weak-learners", "adaboost-resampled", "adaboost-resampled-larger", "gamma-checks",
-        "gamma-checks-initial-edge",
+        "larger-weak-learners", "larger-weak-learners-no-shrinkage", "adaboost-resampled",
+        "adaboost-resampled-larger", "gamma-checks", "gamma-checks-initial-edge",
     ]  # fmt: skip
     assert variants["no-shrinkage"].methods == ("gradient-boosting",)
     for name in ("gamma-checks", "gamma-checks-initial-edge"):  # as the default has it, no check can end a block early
@@ -218,7 +218,8 @@ def test_variants_change_what_they_say_and_nothing_else():
     on_cifar10 = {variant.name for variant in load_variants("cifar10", PARAMS)}
     assert "no-augmentation" in on_cifar10  # it changes nothing on digits
     assert variants["no-clamp"].datasets == ("digits",) and "no-clamp" not in on_cifar10
-    resampled, at_full_length, smaller = load_variants("mnist", PARAMS)
+    no_shrinkage, resampled, at_full_length, smaller = load_variants("mnist", PARAMS)
+    assert no_shrinkage == attrs.evolve(variants["no-shrinkage"], experiment=no_shrinkage.experiment)
     assert resampled.name == "adaboost-resampled" and resampled.methods == at_full_length.methods == ("adaboost-mm",)
     assert resampled.changes == at_full_length.changes == {"weak_learners.adaboost_training": "resampled"}
     assert at_full_length.experiment == attrs.evolve(resampled.experiment, budget=1.0)

@@ -17,7 +17,7 @@ from replication.datasets import PreparedDataset
 from replication.models.build import count_parameters
 from replication.models.ensemble import build_weak_learner
 from replication.models.hypothesis import HypothesisFactory, HypothesisModule
-from replication.training.adaboost_mm import AdaBoostMMBooster
+from replication.training.adaboost_mm import adaboost_mm_booster
 from replication.training.features import BatchSource, FrozenPrefix, SplitFeatures
 from replication.training.record import Recorder
 from replication.training.session import Session, open_session, placed
@@ -104,9 +104,10 @@ class Bench:
     def adaboost_mm(self) -> tuple[Action, nn.Module]:
         """An update of a fresh weak learner of AdaBoost.MM on the first round's costs, and the learner."""
         train, nothing_frozen = self.session.train, self.session.prefix()
-        booster = AdaBoostMMBooster(train.labels, self.data.num_classes)
+        booster = adaboost_mm_booster(self.experiment, train.labels, self.data.num_classes)
         batches = self.batches(nothing_frozen, self.session.features(train, nothing_frozen))
         batches.targets = booster.targets()
+        batches.draw_by(booster.image_weights())
         model, modules = self.experiment.model, self.experiment.weak_learners.modules
         learner = build_weak_learner(model, self.data.image_shape, self.data.num_classes, 0, modules)
         learner = placed(learner, self.experiment, self.device)

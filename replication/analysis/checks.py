@@ -142,14 +142,15 @@ def check_published(
 def _parameters(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """What determines a run, by its dotted name, with both values."""
     for section, here in wanted.items():
-        there = found.get(section, ADDED_LATER.get(section, _ABSENT))
+        there = found.get(section, _ABSENT)
         if not isinstance(here, dict):
             yield section, there, here
             continue
         there = there if isinstance(there, dict) else {}
         for key in {**here, **there}:
             if section not in CHANGE_NO_RUN or (section == "runtime" and key in PRECISIONS):
-                yield f"{section}.{key}", there.get(key, _ABSENT), here.get(key, _ABSENT)
+                name = f"{section}.{key}"
+                yield name, there.get(key, ADDED_LATER.get(name, _ABSENT)), here.get(key, _ABSENT)
 
 
 def check_tables(folder: Path, description: dict[str, Any]) -> None:

@@ -36,8 +36,8 @@ AUXILIARIES = ("transition-blocks", "linear", "linear-flattened", "linear-anew")
 PREFIX_MODES = ("evaluation", "training")
 WEAK_LEARNERS = ("block", "stages")
 ADABOOST_TRAININGS = ("surrogate", "resampled")
-# What runs did before there was the parameter: their records do without it.
-ADDED_LATER = {"weak_learners": {"modules": "block", "adaboost_training": "surrogate"}}
+# What runs did before there was the parameter, by its dotted name: their records do without it.
+ADDED_LATER = {"weak_learners.modules": "block", "weak_learners.adaboost_training": "surrogate"}
 # Sections that a variant of `ablations` may change: of the method, not of data, lengths, measurement or machine.
 VARIED = ("augmentation", "model", "optimizer", "boostresnet", "weak_learners", "gradient_boosting")
 # Methods that can be trained under a variant: all that start from nothing, on all classes, under these sections.

@@ -155,26 +155,29 @@ def accuracy_difference(evidence: Evidence, first: str, second: str, split: str)
 
 
 def accuracy_over_variant(evidence: Evidence, method: str, variants: list[str], split: str) -> Values:
-    """Final accuracy of BoostResNet less that of another method under the first of `variants` of ablations.csv that it
-    was trained under at this budget, under the same seed.
+    """Final accuracy of BoostResNet less that of another method under one of `variants` of ablations.csv, at the same
+    budget and under the same seed: the variant with the most such seeds, the first of several.
     """
-    name = os.path.relpath(evidence.folder / "ablations.csv", evidence.root)
-    rows = [row for group in load_ablations(evidence.dataset, evidence.folder.parent) for row in group.runs]
     runs = {run.seed: run for run in evidence.results.of("boostresnet")}
-    for variant in variants:
-        pairs = [
-            (runs[row.seed], row)
-            for row in rows
-            if (row.variant, row.method) == (variant, method)
-            and row.seed in runs
-            and row.budget == runs[row.seed].metrics.budget
-        ]
-        if pairs:
-            by_seed = {row.seed: _accuracy(run.metrics, split) - _accuracy(row, split) for run, row in pairs}
-            files = tuple(f"{run.dataset}/{run.method}/seed{run.seed}/metrics.json" for run, _ in pairs)
-            official = all(run.metrics.official_data and row.official for run, row in pairs)
-            return Values(by_seed, (*files, name), tuple(row.budget for _, row in pairs), official)
-    return Values({}, (), missing=f"{method} was not trained under {' or '.join(variants)}", lacks="variants")
+    if not runs:
+        return Values({}, (), missing="no published run of boostresnet", lacks="runs")
+    groups = load_ablations(evidence.dataset, evidence.folder.parent)
+    rows = [row for group in groups for row in group.runs if row.method == method and row.seed in runs]
+    rows = [row for row in rows if row.budget == runs[row.seed].metrics.budget]
+    found = max(([row for row in rows if row.variant == name] for name in variants), key=len)
+    if not found:
+        missing = f"{method} was not trained under {' or '.join(variants)} at BoostResNet's budget"
+        return Values({}, (), missing=missing, lacks="variants")
+    pairs = [(runs[row.seed], row) for row in found]
+    return Values(
+        {row.seed: _accuracy(run.metrics, split) - _accuracy(row, split) for run, row in pairs},
+        (
+            *(f"{run.dataset}/{run.method}/seed{run.seed}/metrics.json" for run, _ in pairs),
+            os.path.relpath(evidence.folder / "ablations.csv", evidence.root),
+        ),
+        tuple(row.budget for row in found),
+        all(run.metrics.official_data and row.official for run, row in pairs),
+    )
 
 
 def reported_difference(evidence: Evidence, method: str, split: str) -> Values:

@@ -44,13 +44,19 @@ def rejected(p_values: Sequence[float], level: float = _LEVEL) -> list[bool]:
 
 
 def judged_means(verdicts: Sequence[Judged]) -> list[Judged]:
-    """The claims with a verdict for which Student's interval was asked, decided or not."""
-    return [one for one in verdicts if one.interval_method == "Student" and one.verdict in (HOLDS, FAILS, INCONCLUSIVE)]
+    """The claims with a verdict for which Student's interval was asked, decided or not; not those that were added when
+    results had been seen, for a later question shall not weaken the answers to those that were there before.
+    """
+    return [
+        one
+        for one in verdicts
+        if one.interval_method == "Student" and one.verdict in (HOLDS, FAILS, INCONCLUSIVE) and not one.added
+    ]
 
 
 def lost(verdicts: Sequence[Judged], criteria: Path = CRITERIA) -> list[str]:
-    """The ids of the claims that hold or fail each by itself, and are undecided with Holm's correction over all means
-    that were judged on the same dataset at the same budget.
+    """The ids of the claims that hold or fail each by itself, and are undecided with Holm's correction over the means
+    above that were judged on the same dataset at the same budget.
     """
     means, ranges = judged_means(verdicts), {one.id: one.range for one in load_criteria(criteria)}
     kept = rejected([p_value(one.values, ranges[one.id]) for one in means])

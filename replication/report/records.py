@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from replication.config import ADDED_LATER
 from replication.report.fields import Fields
 from replication.rounding import ROUNDING as ROUNDING
 
@@ -93,8 +94,10 @@ class RunInfo:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The configuration with dotted names: {"optimizer.learning_rate": 0.001, ...}."""
-        return _flat(self.config)
+        """The configuration with dotted names: {"optimizer.learning_rate": 0.001, ...}; of an older run with what there
+        was no parameter for.
+        """
+        return ADDED_LATER | _flat(self.config)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

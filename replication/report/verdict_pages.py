@@ -152,7 +152,8 @@ def _counts(sheets: Sequence[Sheet]) -> list[str]:
 def _corrected(sheets: Sequence[Sheet]) -> list[str]:
     """What remains when it counts that several questions were asked of the same runs."""
     texts = [f"{sheet.name}: {text}" for sheet in sheets if (text := corrected_text(sheet.verdicts))]
-    return [f"Several means are judged on the same few runs. {'; '.join(texts)}."] if texts else []
+    few = "Several means are judged on the same few runs; those marked † are not among what follows."
+    return [f"{few} {'; '.join(texts)}."] if texts else []
 
 
 def _named(judged: Judged) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from replication.boosting.adaboost_mm import AdaBoostMM, CostLoss
 from replication.boosting.multiclass import oracle_loss
+from replication.config import Experiment
 from replication.training.outcome import Outcome
 from replication.training.session import Session
 from replication.training.stagewise import StagewiseTrainer
@@ -36,7 +37,7 @@ class AdaBoostMMBooster:
         """C_t, scaled so that its off-diagonal entries sum to the number of examples: losses of the order of one."""
         return (self.state.costs * len(self.state.labels)).float()
 
-    def weights(self) -> Tensor | None:
+    def image_weights(self) -> Tensor | None:
         """All images alike: the costs are in the loss."""
         return None
 
@@ -69,19 +70,19 @@ class ResampledAdaBoostMMBooster(AdaBoostMMBooster):
         """The labels."""
         return self.state.labels
 
-    def weights(self) -> Tensor | None:
-        """An image's costs together: sum_{l != y_i} C_t(i, l)."""
+    def image_weights(self) -> Tensor | None:
+        """An image's costs together, sum_{l != y_i} C_t(i, l), scaled as above."""
         return super().targets().double().clamp(min=0.0).sum(1)
+
+
+def adaboost_mm_booster(experiment: Experiment, labels: Tensor, num_classes: int) -> AdaBoostMMBooster:
+    """The one that `weak_learners.adaboost_training` names, for labels (N,) of `num_classes`."""
+    if experiment.weak_learners.adaboost_training == "resampled":
+        return ResampledAdaBoostMMBooster(labels, num_classes, experiment.boostresnet.oracle_loss)
+    return AdaBoostMMBooster(labels, num_classes)
 
 
 def train_adaboost_mm(session: Session) -> Outcome:
     """Train as many weak learners as the session's network has rounds."""
-    experiment, labels = session.experiment, session.train.labels
     classes = session.network.head.linear.out_features
-    resampled = experiment.weak_learners.adaboost_training == "resampled"
-    booster = (
-        ResampledAdaBoostMMBooster(labels, classes, experiment.boostresnet.oracle_loss)
-        if resampled
-        else AdaBoostMMBooster(labels, classes)
-    )
-    return StagewiseTrainer(session, booster).train()
+    return StagewiseTrainer(session, adaboost_mm_booster(session.experiment, session.train.labels, classes)).train()

@@ -176,10 +176,12 @@ class BatchSource:
         self._crops.set_state(snapshot.tensors["crops"])
 
     def draw_by(self, weights: Tensor | None) -> None:
-        """From now on draw examples in proportion to `weights`, (N,), non-negative; None for all alike. A snapshot does
-        not have them.
+        """From now on draw examples in proportion to `weights`, (N,), non-negative; None for all alike.
+
+        Stored views are drawn all alike, and a snapshot does not have the weights.
         """
-        self._drawn_by = None if weights is None else weights.double().cumsum(0)
+        # Summed on the CPU: every process, and a run that goes on, must get the same sums, and CUDA promises no order.
+        self._drawn_by = None if weights is None else weights.cpu().double().cumsum(0).to(weights.device)
 
     def draw_views(self) -> None:
         """For the block about to be trained: draw `augmentation.cached_views` of every image and store their g_t.

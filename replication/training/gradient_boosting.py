@@ -27,7 +27,7 @@ class GradientBooster:
     def targets(self) -> Tensor:
         return self.state.residuals.float()
 
-    def weights(self) -> None:
+    def image_weights(self) -> None:
         """All images alike."""
 
     def add(self, outputs: Tensor) -> tuple[float, Mapping[str, Any]]:

@@ -120,7 +120,7 @@ def _build(description: dict[str, Any], folder: Path) -> ResNet | Ensemble:
         shape, classes = _shape(model["image_shape"]), _whole(model["num_classes"], _MOST_CLASSES)
         learners = _whole(model["learners"], _MOST_LEARNERS) if kind == "ensemble" else 1
         vote = bool(model["vote"]) if kind == "ensemble" else False
-        modules = model.get("modules", ADDED_LATER["weak_learners"]["modules"])
+        modules = model.get("modules", ADDED_LATER["weak_learners.modules"])
         if modules not in WEAK_LEARNERS:
             raise ValueError(f"{modules!r:.20} as weak learners' modules")
     except (KeyError, TypeError, ValueError) as error:

@@ -42,7 +42,7 @@ class Booster(Protocol):
     def targets(self) -> Tensor:
         """What the next weak learner is trained on, over the training split: (N, C), float32, or labels (N,)."""
 
-    def weights(self) -> Tensor | None:
+    def image_weights(self) -> Tensor | None:
         """How often each image is drawn for it, (N,), up to a common factor; None for all alike."""
 
     def add(self, outputs: Tensor) -> tuple[float, Mapping[str, Any]]:
@@ -126,7 +126,7 @@ class StagewiseTrainer:
         optimizer, runtime = self.session.experiment.optimizer, self.session.experiment.runtime
         learner, seed = self._fresh_learner(index), stream_seed(self.session.seed, "modules", phase=index)
         self.batches.targets = self.booster.targets()
-        self.batches.draw_by(self.booster.weights())
+        self.batches.draw_by(self.booster.image_weights())
         return learner, UpdateLoop(learner, self.booster.loss(), self.batches, optimizer, runtime, seed=seed)
 
     def _snapshot(self) -> Snapshot:
@@ -162,7 +162,7 @@ class StagewiseTrainer:
             self._under_way[1].restore(saved.part("loop"))
 
     def _fresh_learner(self, index: int) -> ResNet:
-        """The first round's starts from the same weights as the network's first modules."""
+        """The first round's stem and first block start from the same weights as the network's."""
         session = self.session
         _, channels, height, width = session.train.images.shape
         seed = stream_seed(session.seed, "initialisation", phase=index)

@@ -12,6 +12,7 @@ from replication.report.build import build_report
 from replication.report.claims import write_claims
 from tests.report.synthetic import Plant, plant_run
 from tests.report.synthetic_more import (
+    give_ablations_their_methods,
     plant_ablations,
     plant_budgets,
     plant_cost,
@@ -65,7 +66,7 @@ def _plant_everything(root: Path) -> Path:
     for dataset in ("digits", "cifar10"):
         plant_cost(root, dataset)
     plant_depth(root)
-    plant_ablations(root)
+    give_ablations_their_methods(plant_ablations(root), budget=0.02)
     plant_budgets(root)
     plant_other_methods(root)
     plant_label_boosting(root)

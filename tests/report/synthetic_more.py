@@ -243,9 +243,8 @@ def plant_label_boosting(root: Path) -> None:
 
 
 def plant_ablations(root: Path, dataset: str = "digits", seeds: int = 3) -> Path:
-    """Write a synthetic ablations.csv with the variants of params.yaml: the n-th is 0.01 n worse."""
-    params = Path(__file__).resolve().parents[2] / "params.yaml"
-    variants = ["default", *yaml.safe_load(params.read_text(encoding="utf-8"))["ablations"]]
+    """Write a synthetic ablations.csv: the variants of params.yaml, all BoostResNet's, the n-th 0.01 n worse."""
+    variants = ["default", *_variants()]
     rows = [
         {"variant": variant, "changes": f"section.key = {n}" if n else "", "method": "boostresnet", "seed": seed,
          "gradient_updates": 350, "train_accuracy": 1 - 0.01 * n, "validation_accuracy": 0.9,
@@ -256,3 +255,17 @@ def plant_ablations(root: Path, dataset: str = "digits", seeds: int = 3) -> Path
     path = root / dataset / "ablations.csv"
     write_csv(path, tuple(rows[0]), rows)
     return path
+
+
+def give_ablations_their_methods(path: Path, budget: float) -> None:
+    """Make the rows of a variant of another method that method's, beside a default of its own, under `budget`."""
+    methods = {name: variant.get("methods", ["boostresnet"])[0] for name, variant in _variants().items()}
+    rows = [row | {"method": methods.get(row["variant"], row["method"]), "budget": budget} for row in read_csv(path)]
+    others = dict.fromkeys(row["method"] for row in rows if row["method"] != "boostresnet")
+    rows += [row | {"method": method} for row in rows if row["variant"] == "default" for method in others]
+    write_csv(path, tuple(rows[0]), rows)
+
+
+def _variants() -> dict[str, Any]:
+    params = Path(__file__).resolve().parents[2] / "params.yaml"
+    return dict(yaml.safe_load(params.read_text(encoding="utf-8"))["ablations"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import attrs
 import pytest
 
 from replication.report.claims import Range, load_criteria
@@ -66,3 +67,5 @@ def test_a_verdict_near_its_limit_is_lost_among_others() -> None:
         "3 means judged, 2 decided, 1 after Holm's correction (no longer: 10)"
     )
     assert corrected_text([open_]) == "" == corrected_text([])
+    late = attrs.evolve(open_, added="after first results")
+    assert lost([near, late]) == [] and judged_means([near, late]) == [near], "a later question weakens no answer"

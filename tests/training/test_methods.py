@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from replication.analysis.evaluate import KNOWN_COPIES, evaluate
 from replication.analysis.theory import load_hypotheses
 from replication.boosting.multiclass import BoostingState
+from replication.config import changed
 from replication.datasets.loader import to_device_split
 from replication.datasets.sources import Source
 from replication.errors import ResultsError, TrainingError
@@ -375,10 +376,13 @@ def test_every_method_trains_on_cuda(experiment, digits, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("method", ["boostresnet", "e2e", "adaboost-mm"])
-def test_same_seed_same_bytes_on_cuda(experiment, digits, tmp_path, method):
+@pytest.mark.parametrize(
+    ("method", "weak_learners"),
+    [("boostresnet", {}), ("e2e", {}), ("adaboost-mm", {}), ("adaboost-mm", {"adaboost_training": "resampled"})],
+)
+def test_same_seed_same_bytes_on_cuda(experiment, digits, tmp_path, method, weak_learners):
     """With cuDNN's deterministic kernels, on one device and one version of everything."""
-    wanted = attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, device="cuda"))
+    wanted = changed(experiment, {"runtime": {"device": "cuda"}, "weak_learners": weak_learners})
     first, again = (train(wanted, digits, method, 0, tmp_path / name) for name in ("first", "again"))
     for name in DETERMINED_BY_SEED:
         assert (first / name).read_bytes() == (again / name).read_bytes(), name

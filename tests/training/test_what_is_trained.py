@@ -14,7 +14,12 @@ from torch.nn import functional
 from replication.config import LengthParams
 from replication.datasets.loader import DeviceSplit
 from replication.training import boostresnet, end_to_end, stagewise
-from replication.training.adaboost_mm import AdaBoostMMBooster, ResampledAdaBoostMMBooster, train_adaboost_mm
+from replication.training.adaboost_mm import (
+    AdaBoostMMBooster,
+    ResampledAdaBoostMMBooster,
+    adaboost_mm_booster,
+    train_adaboost_mm,
+)
 from replication.training.boostresnet import MulticlassAlgorithm, train_boostresnet
 from replication.training.boostresnet_binary import BinaryAlgorithm
 from replication.training.checkpoint import Snapshot
@@ -118,7 +123,7 @@ def test_by_resampling_learners_go_by_boostresnets_loss_on_images_drawn_by_their
     labels = opened.train.labels
     booster = ResampledAdaBoostMMBooster(labels, 10, "exp_cross_entropy")
     assert booster.loss()(LOGITS, LABELS).item() == pytest.approx(math.sqrt(10))  # as BoostResNet's, above
-    assert booster.targets() is labels and booster.weights().unique().numel() == 1
+    assert booster.targets() is labels and booster.image_weights().unique().numel() == 1
     # A vote that is wrong on every image of the classes 0 to 4 and right on the others.
     wrong = labels < 5
     share = float(wrong.double().mean())
@@ -127,7 +132,7 @@ def test_by_resampling_learners_go_by_boostresnets_loss_on_images_drawn_by_their
     booster.add(functional.one_hot(torch.where(wrong, labels + 1, labels), 10).double())
     # Costs: exp(alpha) for the class voted for and 1 for eight others; nine times exp(-alpha).
     costs = torch.where(wrong, 8 + math.exp(weight), 9 * math.exp(-weight)).double()
-    torch.testing.assert_close(booster.weights(), costs * len(labels) / costs.sum(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(booster.image_weights(), costs * len(labels) / costs.sum(), rtol=1e-6, atol=0)
     trainer = StagewiseTrainer(opened, booster)
     trainer.train_round(0)
     trainer.batches.targets = torch.arange(len(labels))
@@ -135,6 +140,16 @@ def test_by_resampling_learners_go_by_boostresnets_loss_on_images_drawn_by_their
     share = float(costs[wrong].sum() / costs.sum())
     assert abs(float(wrong[drawn].double().mean()) - share) < 6 * (share * (1 - share) / len(drawn)) ** 0.5
     assert share > float(wrong.double().mean()) + 0.1  # which uniform draws would give
+
+
+def test_how_adaboost_mms_learners_are_trained_is_what_the_parameters_say(session):
+    opened, weights = session(), []
+    for name, booster in (("surrogate", AdaBoostMMBooster), ("resampled", ResampledAdaBoostMMBooster)):
+        weak_learners = attrs.evolve(opened.experiment.weak_learners, adaboost_training=name)
+        experiment = attrs.evolve(opened.experiment, weak_learners=weak_learners)
+        assert type(adaboost_mm_booster(experiment, LABELS, 3)) is booster
+        weights.append(train_adaboost_mm(attrs.evolve(opened, experiment=experiment)).weights)
+    assert different(*weights)
 
 
 @pytest.mark.parametrize("flip", [False, True])
