@@ -24,6 +24,9 @@ from replication.training.update import Batch
 
 SCRATCH = Path("scratch")
 VIEW_CHUNK = 1000
+# Pixels of images that go through convolutions at a time on a CPU: with more, the outputs of one leave the cache before
+# the next reads them, and an unfolded network takes nearly twice the time (scripts/images_at_a_time.py).
+_CACHED_PIXELS = 50 * 32 * 32
 
 
 def check_views(augmentation: AugmentationParams, *, fixed: bool) -> None:
@@ -52,6 +55,11 @@ class FrozenPrefix:
     ) -> None:
         self._network, self._fast, self.fixed, self._bfloat16 = network, fast, not training, bfloat16
         self.modules: list[nn.Module] = []
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the network takes images as they are, and not as vectors."""
+        return self._network.stem_input(torch.empty(1, 1, 1, 1)).dim() == 4
 
     def freeze(self, module: nn.Module) -> None:
         """Take `module`, the next of the network, into the prefix."""
@@ -93,6 +101,8 @@ class SplitFeatures:
 
     def __init__(self, data: DeviceSplit, prefix: FrozenPrefix, batch_size: int, runtime: RuntimeParams) -> None:
         self.data, self._prefix = data, prefix
+        if data.images.device.type == "cpu" and prefix.convolves:
+            batch_size = min(batch_size, max(1, _CACHED_PIXELS // data.images[0, 0].numel()))
         self._batch_size, self.runtime, self.scratch = batch_size, runtime, SCRATCH
         self.store: RowStore | None = None
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
+import numpy as np
 import pytest
 import torch
 
 from replication.config import ModelParams, load_experiment
-from replication.datasets.loader import to_device_split
+from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.errors import TrainingError
 from replication.models import build_network
 from replication.models.folding import fold_batch_norms
@@ -85,6 +86,18 @@ def test_features_follow_the_prefix_wherever_they_live(network, digits, runtime,
         torch.testing.assert_close(torch.cat(list(features.chunks())), g, rtol=tolerance, atol=tolerance)
         index = torch.tensor([5, 0, 5, 143])
         torch.testing.assert_close(features[index], g[index], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("reading", "side", "at_a_time"), [("released", 32, 50), ("released", 8, 100), ("mlp", 32, 100)]
+)
+def test_on_a_cpu_no_more_images_at_a_time_than_its_cache_holds(runtime, reading, side, at_a_time):
+    network = build_network(ModelParams(reading, 3, 4), (1, side, side), 10, 0)
+    images = np.zeros((230, 1, side, side), np.uint8)
+    data = DeviceSplit.from_arrays(images, np.zeros(230, np.int64), (0.0,), (1.0,), 255, "cpu")
+    parts = list(SplitFeatures(data, FrozenPrefix(network), 100, runtime).parts())
+    assert {part.stop - part.start for part in parts} == {at_a_time}
+    assert [part.start for part in parts] == list(range(0, 230, at_a_time)), "all of them, in order"
 
 
 @pytest.mark.parametrize("fast", [True, False])
