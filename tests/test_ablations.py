@@ -257,7 +257,7 @@ def test_the_command_measures_one_and_publishes_it_if_asked_to(digits):
         (["--publish"], "--publish goes with --only VARIANT and --seed N"),
         (
             ["--only", "no-clamps", "--seed", "1"],
-            "params.yaml: ablations, on digits, asks for adaboost-resampled, ",
+            "params.yaml: ablations, on digits, asks for adaboost-larger, ",
         ),
         (["--only", "no-augmentation", "--seed", "1"], "not for 'no-augmentation'; choose one of these, or add it"),
         (["--only", "no-clamp", "--seed", "7"], "params.yaml: 7 is not among seeds; add it, or choose one of 0, 1, 2"),

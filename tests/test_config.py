@@ -208,8 +208,8 @@ def test_variants_change_what_they_say_and_nothing_else():
     assert list(variants) == [
         "oracle-exponential", "initial-edge", "auxiliary-linear", "auxiliary-linear-flattened",
         "auxiliary-linear-anew", "paper-text", "prefix-in-training-mode", "no-clamp", "no-shrinkage",
-        "larger-weak-learners", "larger-weak-learners-no-shrinkage", "adaboost-resampled",
-        "adaboost-resampled-larger", "gamma-checks", "gamma-checks-initial-edge",
+        "larger-weak-learners", "larger-weak-learners-no-shrinkage", "adaboost-larger",
+        "adaboost-resampled", "adaboost-resampled-larger", "gamma-checks", "gamma-checks-initial-edge",
     ]  # fmt: skip
     assert variants["no-shrinkage"].methods == ("gradient-boosting",)
     for name in ("gamma-checks", "gamma-checks-initial-edge"):  # as the default has it, no check can end a block early
