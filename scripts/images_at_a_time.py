@@ -3,8 +3,8 @@
     python scripts/images_at_a_time.py
 
 CIFAR-10's network as `evaluate` applies it, a weak learner as its round's check does, and blocks as in BoostResNet's
-frozen prefix, on one thread: times at several numbers of images over the time at the first, by the best of a few turns,
-and whether the outputs are equal bit for bit. The images are random: no data has to be there.
+frozen prefix, on one thread: how many times faster they are with fewer images than with the first number, by the best
+of a few turns, and whether the outputs are equal bit for bit. The images are random: no data has to be there.
 """
 
 from __future__ import annotations

@@ -214,11 +214,9 @@ def _gaps(ablated: Ablated, boosted: Sequence[Run]) -> dict[str, str]:
     texts = {"test_accuracy": points_text(accuracy) or ""}
     known = {(run.metrics.budget, run.seed): run.metrics for run in boosted}
     pairs = [(known[run.budget, run.seed], run) for run in ablated.runs if (run.budget, run.seed) in known]
-    if pairs:
-        test = [ours.test_accuracy - theirs.test_accuracy for ours, theirs in pairs]
-        validation = [ours.validation_accuracy - theirs.validation_accuracy for ours, theirs in pairs]
-        texts |= {"gap/test": difference_text(test, f"{_SPACE}points")}
-        texts |= {"gap/validation": difference_text(validation, f"{_SPACE}points")}
+    for split in ("test", "validation") if pairs else ():
+        ahead = [getattr(ours, f"{split}_accuracy") - getattr(theirs, f"{split}_accuracy") for ours, theirs in pairs]
+        texts[f"gap/{split}"] = difference_text(ahead, f"{_SPACE}points")
     return texts
 
 
