@@ -114,7 +114,7 @@ def _check(run: Mapping[str, Any]) -> None:
     """Raise whatever a malformed description provokes; names go into paths and queries and keep to an alphabet."""
     if not (_NAME.fullmatch(run["dataset"]) and _NAME.fullmatch(run["method"]) and type(run["seed"]) is int):
         raise ValueError("dataset, method or seed")
-    run_tags(run), run_params(run), started(run), ended(run)
+    run_tags(run), run_params(run), started(run), lasted(run)
     (*shape,) = map(int, run["model"]["image_shape"])
     if min(*shape, int(run["model"]["num_classes"])) < 1:
         raise ValueError("model")
@@ -214,9 +214,9 @@ def started(run: Mapping[str, Any]) -> int:
     return round(1000 * datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()) if text else now()
 
 
-def ended(run: Mapping[str, Any]) -> int:
-    """When a run ended, in milliseconds since the epoch."""
-    return started(run) + round(1000 * (number(run.get("wall_seconds")) or 0.0))
+def lasted(run: Mapping[str, Any]) -> int:
+    """How long a run took, in milliseconds."""
+    return round(1000 * (number(run.get("wall_seconds")) or 0.0))
 
 
 def now() -> int:

@@ -121,7 +121,9 @@ class Store:
             self.log_results(run_id, results_dir, {})
             tags = records.run_tags(run) | {"replication.content_sha256": records.content_hash(run_dir)}
             self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-            self.client.set_terminated(run_id, "FINISHED", records.ended(run))
+            # Of a run that was followed, MLflow's start is when following began, which may be after the run's own.
+            start = self.client.get_run(run_id).info.start_time
+            self.client.set_terminated(run_id, "FINISHED", start + records.lasted(run))
         self.retire_others(self.client.get_run(run_id))
 
     def log_results(self, run_id: str, results_dir: Path | None, tags: Mapping[str, str]) -> bool:

@@ -215,6 +215,7 @@ def test_live_run_equals_import(store: Store, tmp_path: Path) -> None:
     tracker.finish(write_run(tmp_path / "runs"))
     (run,) = active_runs(store)
     assert run.info.status == "FINISHED"
+    assert run.info.end_time - run.info.start_time == 9500, "whenever MLflow was told of its start"
     curve = store.client.get_metric_history(run.info.run_id, "train_accuracy")
     assert sorted((m.step, m.value) for m in curve) == [(0, 0.0), (100, 0.1), (200, 0.2), (300, 0.3)]
     assert run.data.metrics["block/edge"] == 0.75
