@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from replication.errors import TrainingError
 from replication.models.modes import evaluating
@@ -25,8 +26,7 @@ def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
             before it puts out, overwrites it, changes its shape where no stage starts, or makes of an image what
             depends on the others of its batch; or the head does not give a logit per class. The line names the module.
     """
-    if not isinstance(network, ResNet):
-        raise TrainingError(f"the network is a {type(network).__name__}; put its modules and head into a ResNet")
+    _check_is_resnet(network)
     if not isinstance(getattr(network.head, "linear", None), nn.Linear):
         raise TrainingError(f"the head is a {type(network.head).__name__}; it must be a Head, with its map in `linear`")
     rounds, names, starts = len(network.rounds), len(network.names), network.stage_starts
@@ -44,6 +44,26 @@ def check_fits(network: ResNet, image: Tensor, num_classes: int) -> None:
         raise TrainingError(
             f"the head makes {_shape(logits)} of one image; it must be a logit for each of the {num_classes} classes"
         )
+
+
+def check_placeable(network: ResNet, *, channels_last: bool) -> None:
+    """See that `network` can be moved to a device, and its weights into the order of memory that is wanted.
+
+    Raises:
+        TrainingError: it is no `ResNet`, or has weights without a shape yet, or of five dimensions, which
+            `channels_last` does not know. The line names the weights.
+    """
+    _check_is_resnet(network)
+    for name, weights in network.named_parameters():
+        if is_lazy(weights):
+            raise TrainingError(f"{name} has no shape yet; send a batch through the network first")
+        if channels_last and weights.dim() == 5:
+            raise TrainingError(f"{name} has 5 dimensions, too many for runtime.fast; set runtime.fast to false")
+
+
+def _check_is_resnet(network: object) -> None:
+    if not isinstance(network, ResNet):
+        raise TrainingError(f"the network is a {type(network).__name__}; put its modules and head into a ResNet")
 
 
 def _check_weights_are_their_own(network: ResNet) -> None:

@@ -4,7 +4,8 @@
     python scripts/compare_results.py results/digits          # against what the checkout's last commit has there
 
 The same device, CPU type, CPU instructions, thread count and versions of torch, numpy and scikit-learn (run.json) must
-give the same metrics.json, number for number, the same curves and rounds, and the same tables beside the runs.
+give the same metrics.json, number for number, the same curves and rounds, the same analyses, and the same tables beside
+the runs.
 Otherwise every method's accuracies, averaged over its seeds as in the tables, must agree within 0.005 or, where that is
 more, half a standard error of the published mean: training magnifies rounding, but another machine must come closer
 than other seeds would.
@@ -21,7 +22,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 TOLERANCE = 0.005
-_CURVES = ("history.csv", "rounds.csv")  # timing.csv has the machine's times
+_ANALYSIS, _TIMES = "analysis.json", "timing.csv"
 _ACCURACIES = ("train_accuracy", "validation_accuracy", "test_accuracy")
 
 
@@ -44,10 +45,10 @@ def compare(expected: Path, actual: Path) -> tuple[list[str], str]:
                     differences.append(f"{name}: {key} was {old.get(key)} and is {new.get(key)}")
         differences += [
             f"{table} is not the same"
-            for table in sorted(_tables(expected, names) | _tables(actual, names))
+            for table in sorted(_determined(expected) | _determined(actual))
             if _content(expected / table) != _content(actual / table)
         ]
-        return differences, f"{runs}, same kind of machine: all metrics, curves and tables exactly equal"
+        return differences, f"{runs}, same kind of machine: all metrics, curves, analyses and tables exactly equal"
     largest, largest_allowed = 0.0, 0.0
     for method in sorted({name.parent.as_posix() for name in names}):
         seeds = [pair for name, pair in pairs.items() if name.parent.as_posix() == method]
@@ -75,10 +76,10 @@ def _kept(expected: Path, actual: Path, names: set[Path]) -> str:
     return f" ({same} of them not made anew)" if same else ""
 
 
-def _tables(folder: Path, runs: set[Path]) -> set[Path]:
-    """Those beside the runs, and curves and rounds of each run."""
-    curves = {run / name for run in runs for name in _CURVES if (folder / run / name).is_file()}
-    return curves | {path.relative_to(folder) for path in folder.glob("*.csv")}
+def _determined(folder: Path) -> set[Path]:
+    """What the seeds determine beside the metrics: analyses, and all tables but those of the machine's times."""
+    found = [path for path in folder.glob("**/*.csv") if path.name != _TIMES]
+    return {path.relative_to(folder) for path in (*found, *folder.glob(f"**/{_ANALYSIS}"))}
 
 
 def _content(path: Path) -> bytes | None:
@@ -103,7 +104,7 @@ def compare_with_commit(actual: Path) -> tuple[list[str], str]:
         return [f"git has no committed {actual}"], ""
     with tempfile.TemporaryDirectory() as folder:
         for path in map(Path, names.decode().splitlines()):
-            if path.name in ("metrics.json", "run.json", *_CURVES) or path.parent == actual:
+            if path.name in ("metrics.json", "run.json", _ANALYSIS) or path.suffix == ".csv":
                 copy = Path(folder) / path
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(_git("show", f"HEAD:./{path.as_posix()}"))

@@ -200,6 +200,53 @@ def test_a_session_takes_a_network_of_ones_own_and_refuses_what_does_not_fit(exp
     assert all(parameter.requires_grad for parameter in again.network.parameters())
 
 
+def test_a_network_that_cannot_be_moved_is_refused_in_one_line(experiment, digits):
+    class Volume(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(1, 1, 3, padding=1)
+
+        def forward(self, g: Tensor) -> Tensor:
+            return g + self.conv(g[:, None])[:, 0]
+
+    session = opened(experiment, digits)
+    lazy = network(nn.Flatten(), nn.LazyLinear(12), classes=10, pool=False, stage_starts=(1,))
+    with pytest.raises(TrainingError, match=r"^rounds\.1\.weight has no shape yet; send a batch through the network"):
+        session.with_network(lazy)
+    volume = network(ConvolutionalStem(1, 4), Volume(), classes=10)
+    with pytest.raises(TrainingError, match=r"^rounds\.1\.conv\.weight has 5 dimensions, .*; set runtime\.fast"):
+        session.with_network(volume)
+    plain = attrs.evolve(
+        session, experiment=attrs.evolve(experiment, runtime=attrs.evolve(experiment.runtime, fast=False))
+    )
+    assert plain.with_network(volume).network is volume
+    with pytest.raises(TrainingError, match=r"^the network is a Linear; put its modules and head into a ResNet"):
+        session.with_network(nn.Linear(2, 2))
+
+
+def test_weights_handed_back_are_a_copy_and_tied_ones_are_kept(experiment, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Tied(nn.Module):
+        """The same convolution twice."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(4, 4, 3, padding=1)
+            self.second = self.first
+
+        def forward(self, g: Tensor) -> Tensor:
+            return g + self.second(torch.relu(self.first(g)))
+
+    own = network(ConvolutionalStem(1, 4), Tied(), classes=10)
+    settings = {"updates_per_block": 2, "experiment": experiment, "checkpoints": tmp_path / "mine"}
+    weights = train_boostresnet(own_session(own, digits, **settings)).weights
+    before = {name: value.clone() for name, value in weights.items()}
+    train_end_to_end(own_session(own, digits, updates_per_block=2, experiment=experiment), updates=2)
+    assert all(torch.equal(value, before[name]) for name, value in weights.items()), "trained on, and not followed"
+    assert not torch.equal(own.state_dict()["head.linear.weight"], before["head.linear.weight"])
+
+
 def test_linear_auxiliary_classifiers_take_features_as_well(experiment, digits, tmp_path, monkeypatch):
     """A network without convolutions, whose second stage has fewer features than its first."""
     monkeypatch.chdir(tmp_path)

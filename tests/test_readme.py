@@ -986,24 +986,28 @@ def test_results_are_compared_with_the_last_commit(tmp_path: Path, monkeypatch, 
     assert compare_results.main(["results/digits"]) == 0
     assert (
         capsys.readouterr().out
-        == "against the committed results: 2 runs (2 of them not made anew), same kind of machine: all metrics, curves "
-        "and tables exactly equal\n"
+        == "against the committed results: 2 runs (2 of them not made anew), same kind of machine: all metrics, "
+        "curves, analyses and tables exactly equal\n"
     )
     edit = actual / "e2e/seed1/run.json"
     edit.write_text(json.dumps(json.loads(edit.read_text()) | {"wall_seconds": 1.0}))
     assert compare_results.main(["results/digits"]) == 0
     assert "2 runs (1 of them not made anew), " in capsys.readouterr().out
-    for name in ("ablations.csv", "e2e/seed1/history.csv", "e2e/seed1/rounds.csv", "e2e/seed1/timing.csv"):
+    (actual / "e2e/seed1/analysis").mkdir()
+    analysed = ("e2e/seed1/analysis.json", "e2e/seed1/analysis/swaps.csv", "e2e/depth.csv")
+    determined = ("ablations.csv", *analysed, "e2e/seed1/history.csv", "e2e/seed1/timing.csv")
+    for name in (*determined, "e2e/seed1/rounds.csv"):
         (actual / name).write_text("updates\n1\n")
     subprocess.run(["git", "add", "."], check=True)
     subprocess.run(["git", *IDENTITY, "commit", "--quiet", "--message", "tables"], check=True)
-    for name in ("ablations.csv", "e2e/seed1/history.csv", "e2e/seed1/timing.csv"):
+    for name in determined:
         (actual / name).write_text("updates\n2\n")
     (actual / "e2e/seed1/rounds.csv").unlink()
     (actual / "more.csv").write_text("updates\n1\n")
     assert compare_results.main(["results/digits"]) == 1
     changed = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
-    assert changed == ["ablations.csv", "e2e/seed1/history.csv", "e2e/seed1/rounds.csv", "more.csv"], "times may change"
+    expected = ["ablations.csv", *analysed, "e2e/seed1/history.csv", "e2e/seed1/rounds.csv", "more.csv"]
+    assert sorted(changed) == sorted(expected), "times may change"
     (actual / "e2e/seed0/metrics.json").write_text('{"test_accuracy": 0.8}')
     assert compare_results.main(["results/digits"]) == 1
     assert compare_results.main([]) == 2

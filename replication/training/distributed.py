@@ -94,6 +94,14 @@ def agree(value: int) -> int:
     return int(shared)
 
 
+def as_the_first_has_it(tensor: Tensor) -> Tensor:
+    """The first process's `tensor` (of the same shape and type in all), for what must be equal to the last bit."""
+    if world() > 1:
+        tensor = tensor.contiguous().clone()
+        dist.broadcast(tensor, 0)
+    return tensor
+
+
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batches of all processes (PyTorch's own does so on CUDA only)."""
 

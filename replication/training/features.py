@@ -17,7 +17,7 @@ from replication.models import ResNet
 from replication.models.ensemble import Ensemble
 from replication.models.folding import fold_batch_norms, has_foldable_norms
 from replication.training.checkpoint import Snapshot
-from replication.training.distributed import share
+from replication.training.distributed import as_the_first_has_it, share
 from replication.training.seeds import generator
 from replication.training.stores import RowStore, make_store
 from replication.training.update import Batch
@@ -190,8 +190,12 @@ class BatchSource:
 
         Stored views are drawn all alike, and a snapshot does not have the weights.
         """
-        # Summed on the CPU: every process, and a run that goes on, must get the same sums, and CUDA promises no order.
-        self._drawn_by = None if weights is None else weights.cpu().double().cumsum(0).to(weights.device)
+        if weights is not None:
+            # Processes whose weights differ, if by a vote that rounding turned, would draw different batches. Summed on
+            # the CPU: a run that goes on must get the same sums, and CUDA promises no order.
+            weights = as_the_first_has_it(weights)
+            weights = weights.cpu().double().cumsum(0).to(weights.device)
+        self._drawn_by = weights
 
     def draw_views(self) -> None:
         """For the block about to be trained: draw `augmentation.cached_views` of every image and store their g_t.

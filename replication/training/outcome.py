@@ -50,5 +50,5 @@ def ensemble_outcome(ensemble: Ensemble, updates: int, modules: str) -> Outcome:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Everything that a model has learned, on the CPU."""
-    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    """A copy of everything that a model has learned, on the CPU, each tensor in memory of its own."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in model.state_dict().items()}

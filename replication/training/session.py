@@ -13,7 +13,7 @@ from safetensors.torch import save
 from replication.config import Experiment, load_defaults
 from replication.datasets import PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
-from replication.fitting import check_fits
+from replication.fitting import check_fits, check_placeable
 from replication.models import ResNet, build_network
 from replication.training.checkpoint import Checkpoints, run_key, what_determines
 from replication.training.device import choose_device
@@ -53,6 +53,7 @@ class Session:
         Raises:
             TrainingError: it does not fit the data, or its modules do not fit together; the line names the module.
         """
+        check_placeable(network, channels_last=self.experiment.runtime.fast)
         network = placed(network.requires_grad_(True), self.experiment, self.device)
         check_fits(network, self.train.normalise(self.train.images[:1]), self.network.head.linear.out_features)
         return attrs.evolve(self, network=network, own_network=True)

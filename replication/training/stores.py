@@ -81,6 +81,16 @@ def _row_shape(example: Tensor, channels_last: bool) -> tuple[int, ...]:
     return (*example.shape[1:], example.shape[0]) if channels_last else tuple(example.shape)
 
 
+def _take_room(handle: int, size: int) -> None:
+    """Now: a disk that fills up later would end the process with SIGBUS instead of an error."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(handle, 0, size)
+        return
+    zeros = bytes(2**20)  # macOS has no such call
+    for start in range(0, size, len(zeros)):
+        os.pwrite(handle, zeros[: size - start], start)
+
+
 def _mapped_rows(shape: tuple[int, ...], dtype: torch.dtype, size: int, scratch: Path) -> Tensor | None:
     """A tensor over a file of its own; None where the disk is too full for it."""
     with readable_os_errors(scratch):
@@ -89,8 +99,7 @@ def _mapped_rows(shape: tuple[int, ...], dtype: torch.dtype, size: int, scratch:
         return None
     handle, name = tempfile.mkstemp(prefix="features.", dir=scratch)
     try:
-        # Taken now: a disk that fills up later would end the process with SIGBUS instead of an error.
-        os.posix_fallocate(handle, 0, size)
+        _take_room(handle, size)
         return torch.from_file(name, shared=True, size=size // dtype.itemsize, dtype=dtype).view(shape)
     except OSError:
         return None

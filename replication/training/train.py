@@ -72,14 +72,16 @@ def train(
     folder = run_folder(runs_root, experiment.dataset, method, seed)
     distributed.join_group(device.type)
     try:
+        checkpoints = SCRATCH / run_key(_determines(experiment, data, method, seed, device, runs_root))
         if distributed.rank() > 0:
-            _train(experiment, data, method, seed, device, runs_root, ())
+            _train(experiment, data, method, seed, device, runs_root, checkpoints, ())
         else:
-            with exclusive(_lock_file(folder), str(folder)):
+            # Two runs that are equal but for their place have one folder for checkpoints.
+            with exclusive(_lock_file(folder), str(folder)), exclusive(_lock_file(checkpoints), str(checkpoints)):
                 remove_leftovers(folder)
                 for place in (folder.parent, folder):  # now, and not after a night of training
                     check_writable(place)
-                _train(experiment, data, method, seed, device, runs_root, observers)
+                _train(experiment, data, method, seed, device, runs_root, checkpoints, observers)
     except (RuntimeError, MemoryError, OSError) as error:
         if not memory.ran_out(error):
             raise
@@ -96,16 +98,16 @@ def _train(
     seed: int,
     device: torch.device,
     runs_root: Path,
+    checkpoint_folder: Path,
     observers: tuple[Observer, ...],
 ) -> None:
     recorder = Recorder(device, observers)
-    key = run_key(_determines(experiment, data, method, seed, device, runs_root))
-    checkpoints = Checkpoints(SCRATCH / key, experiment.checkpoint)
+    checkpoints = Checkpoints(checkpoint_folder, experiment.checkpoint)
+    description = describe_run(experiment, data, method, seed, device)  # of the code as it is now, not hours later
     session = open_session(experiment, data, seed, device, recorder, checkpoints)
     outcome = _run_method(session, data, method, runs_root)
     if distributed.rank() > 0:
         return
-    description = describe_run(experiment, data, method, seed, device)
     description |= outcome.description | {
         "model": description["model"] | outcome.description.get("model", {}),
         "gradient_updates": outcome.updates,
@@ -120,7 +122,7 @@ def _train(
 
 
 def _lock_file(folder: Path) -> Path:
-    """One for every run directory, whatever trains there."""
+    """One for every run directory, whatever trains there, and for every folder of checkpoints."""
     return SCRATCH / "locks" / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
 
 

@@ -101,7 +101,7 @@ class UpdateLoop:
         moments = {
             f"{index}.{name}": tensor
             for index, parameter in enumerate(self._parameters)
-            for name, tensor in self._optimizer.state[parameter].items()
+            for name, tensor in self._optimizer.state.get(parameter, {}).items()  # none of what gets no gradient
         }
         return join(
             progress=Snapshot(values={"made": self._made}),

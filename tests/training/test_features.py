@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import attrs
@@ -166,6 +167,25 @@ def test_a_disk_without_room_is_no_place(runtime, tmp_path, monkeypatch):
     monkeypatch.setattr("os.posix_fallocate", full)
     assert make_store(10, torch.zeros(7), limits, tmp_path) is None
     assert not list(tmp_path.iterdir())
+    monkeypatch.delattr("os.posix_fallocate")  # as on macOS
+    monkeypatch.setattr("os.pwrite", full)
+    assert make_store(10, torch.zeros(7), limits, tmp_path) is None
+
+
+def test_room_is_taken_where_the_system_has_no_call_for_it(runtime, tmp_path, monkeypatch):
+    monkeypatch.delattr("os.posix_fallocate")
+    limits = attrs.evolve(runtime, memory_limit_gib=0.0, disk_limit_gib=1.0)
+    written: list[int] = []
+
+    def write(handle: int, data: bytes, start: int) -> int:
+        written.append(start + len(data))
+        return pwrite(handle, data, start)
+
+    pwrite = os.pwrite
+    monkeypatch.setattr("os.pwrite", write)
+    store = make_store(300_000, torch.zeros(7), limits, tmp_path)
+    assert store is not None and store.place == "disk"
+    assert len(written) == 9 and written[-1] == 300_000 * 7 * 4 == store.nbytes, "a part of a mebibyte last"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -181,6 +182,28 @@ def test_two_trainings_of_one_run_do_not_meet(tmp_path):
             pass
     with exclusive(tmp_path / "lock", what):  # given back
         pass
+
+
+def test_equal_runs_in_two_places_share_checkpoints_and_do_not_meet(tmp_path, resumable, digits):
+    other = re.escape(str(Path("scratch"))) + r"/\w+ is being trained by process"
+
+    def elsewhere(_kind: str, _row: object) -> None:
+        with pytest.raises(TrainingError, match=other):
+            train(resumable, digits, "e2e", 0, tmp_path / "there")
+        raise Crash
+
+    with pytest.raises(Crash):
+        train(resumable, digits, "e2e", 0, tmp_path / "here", (elsewhere,))
+    assert (train(resumable, digits, "e2e", 0, tmp_path / "there") / "run.json").is_file()
+
+
+def test_a_run_is_of_the_code_that_began_it(tmp_path, experiment, digits, monkeypatch):
+    """A commit while it is trained is none of it."""
+    commits = ["first"]
+    monkeypatch.setattr("replication.training.train.describe_git", lambda: {"commit": commits[-1], "dirty": False})
+    folder = train(experiment, digits, "e2e", 0, tmp_path, (lambda _kind, _row: commits.append("later"),))
+    assert commits[-1] == "later"
+    assert read_json(folder / "run.json")["git"] == {"commit": "first", "dirty": False}
 
 
 def test_a_lock_can_be_waited_for(tmp_path):

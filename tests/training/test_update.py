@@ -53,6 +53,24 @@ def test_three_updates_are_adam_by_hand_on_clamped_gradients(clamp, experiment):
         assert model.w.item() == pytest.approx(w, rel=1e-6)
 
 
+def test_a_parameter_without_a_gradient_has_no_moments_to_keep(experiment):
+    """An unused part of a network of one's own: a look at it must not make Adam take it for a used one."""
+    batch, params = (torch.tensor([1.5]), torch.tensor([1.0])), OptimizerParams(0.01, None, 1)
+    weights = []
+    for look in (False, True):
+        model = Scale()
+        model.unused = nn.Parameter(torch.ones(2))
+        loop = UpdateLoop(model, SquareLoss(), lambda: batch, params, experiment.runtime, seed=0)
+        loop.run(2)
+        if look:
+            kept = loop.snapshot()
+            loop = UpdateLoop(model, SquareLoss(), lambda: batch, params, experiment.runtime, seed=0)
+            loop.restore(kept)
+        loop.run(2)
+        weights.append((model.w.item(), model.unused.tolist()))
+    assert weights[0] == weights[1] == (weights[0][0], [1.0, 1.0])
+
+
 def test_gradients_are_clamped_each_for_itself_not_by_their_common_norm(experiment):
     model = Scale()
     model.w = nn.Parameter(torch.tensor([2.0, 0.1]))
