@@ -30,6 +30,7 @@ MEASURED = (
     "train_accuracy",
     "validation_accuracy",
     "test_accuracy",
+    "exact_test_accuracy",
     "final_edge",
     "positive_gamma_blocks",
     "rounds",

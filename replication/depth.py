@@ -1,7 +1,8 @@
 """Accuracy against depth (the paper's Figure 2, MLP-ResNet on MNIST): does end-to-end training suffer from depth?
 
 One BoostResNet run gives every depth: what its first t rounds leave, with their auxiliary classifier, is BoostResNet of
-depth t. End-to-end training starts anew at every depth, for as many gradient updates as BoostResNet took to get there.
+depth t. End-to-end training starts anew at every depth, for as many gradient updates as BoostResNet may take to get
+there, and takes unless gamma ends a block early.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any
 
 import attrs
 
-from replication.analysis.checks import check_same_parameters, read_run
+from replication.analysis.checks import check_same_parameters, read_run_on
 from replication.config import Experiment, LengthParams
 from replication.datasets import PreparedDataset
-from replication.errors import ConfigError, ResultsError
+from replication.errors import ConfigError
 from replication.files import read_csv, write_csv
 from replication.scratch_runs import Progress, scratch_metrics, silent
 from replication.training.runs import run_folder
@@ -71,9 +72,7 @@ def _boostresnet_rows(
     experiment: Experiment, data: PreparedDataset, seed: int, runs_root: Path
 ) -> Iterator[dict[str, Any]]:
     folder = run_folder(runs_root, data.name, "boostresnet", seed)
-    description = read_run(folder, data.name, "boostresnet", seed)
-    if description["data"]["content_hash"] != data.content_hash:
-        raise ResultsError(f"{folder} was trained on other data; train it again")
+    description = read_run_on(data, folder, "boostresnet", seed)
     check_same_parameters(folder, description, experiment)
     rounds = read_csv(folder / "rounds.csv")
     for depth in experiment.depth.blocks:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from replication.analysis import lesion, margins, paths, probes, steps, weak_learning
-from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run
+from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run_on
 from replication.analysis.sampling import batches, draws, subset
 from replication.analysis.theory import Hypotheses, load_hypotheses
 from replication.analysis.untrained import initial_network, untrained_section
@@ -25,7 +25,6 @@ from replication.config import BOOSTED, Experiment, ModelParams
 from replication.datasets import SPLITS, PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
 from replication.datasets.pairs import data_of_method
-from replication.errors import ResultsError
 from replication.files import atomic_folder, remove_leftovers, write_csv, write_json
 from replication.models.ensemble import Ensemble
 from replication.models.folding import fold_batch_norms
@@ -95,9 +94,7 @@ def analyse(
         ResultsError: the run is missing, damaged, was made from other data, or kept no model.
     """
     folder = run_folder(runs_root, experiment.dataset, method, seed)
-    description = read_run(folder, experiment.dataset, method, seed)
-    if description["data"]["content_hash"] != data.content_hash:
-        raise ResultsError(f"{folder} was trained on other data than the prepared {data.name}; train it again")
+    description = read_run_on(data, folder, method, seed)
     data = data_of_method(data, method, binary_pair(description, folder / "run.json"))
     device = choose_device(experiment.runtime)
     layout = torch.channels_last if experiment.runtime.fast else torch.contiguous_format

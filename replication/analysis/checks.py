@@ -62,6 +62,14 @@ def read_run(folder: Path, dataset: str, method: str, seed: int) -> dict[str, An
     return description
 
 
+def read_run_on(data: PreparedDataset, folder: Path, method: str, seed: int) -> dict[str, Any]:
+    """As `read_run`; ResultsError also where the run was made from another content of the dataset than `data`."""
+    description = read_run(folder, data.name, method, seed)
+    if description["data"]["content_hash"] != data.content_hash:
+        raise ResultsError(f"{folder} was trained on other data than the prepared {data.name}; train it again")
+    return description
+
+
 def _words(run: tuple[Any, ...]) -> str:
     dataset, method, seed = run
     return f"{dataset!s:.40} {method!s:.40} seed {seed!s:.20}"

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import torch
 
-from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run
+from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run_on
 from replication.analysis.theory import lemma_3_2_difference
 from replication.config import BOOSTED, BinaryParams, Experiment
 from replication.datasets import SPLITS, PreparedDataset
@@ -50,9 +50,7 @@ def evaluate(
         ResultsError: the run is missing, damaged, or was made from other data.
     """
     folder = run_folder(runs_root, experiment.dataset, method, seed)
-    description = read_run(folder, experiment.dataset, method, seed)
-    if description["data"]["content_hash"] != data.content_hash:
-        raise ResultsError(f"{folder} was trained on other data than the prepared {data.name}; train it again")
+    description = read_run_on(data, folder, method, seed)
     pair = binary_pair(description, folder / "run.json")
     exact = _exact_test_images(experiment, data, pair if method == "boostresnet-binary" else None)
     data = data_of_method(data, method, pair)

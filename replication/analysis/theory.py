@@ -107,16 +107,18 @@ def _folded(modules: list[nn.Module]) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def lemma_3_2_difference(folder: Path, data: PreparedDataset, split: str = "test") -> float:
+def lemma_3_2_difference(folder: Path, data: PreparedDataset, split: str = "test") -> float | None:
     """Largest |F(x) - (1 / alpha_{T+1}) sum_t h_t(x)| over a split and all classes (Lemma 3.2).
 
     F(x) is the class probabilities of the plain network that BoostResNet left; every h_t comes from the block
     outputs, the auxiliary classifiers and the alphas that the rounds left. Logits are float32, everything after them
-    float64. NaN where the last alpha is zero, for which the lemma says nothing.
+    float64. None where the last alpha is zero, for which the lemma says nothing.
     """
     hypotheses = load_hypotheses(folder, data.image_shape)
     hypotheses.network.to(memory_format=torch.channels_last)  # faster; both sides are computed alike
     alphas, differences = hypotheses.alphas, []
+    if alphas[-1] == 0.0:
+        return None
     for images, _ in batches(to_device_split(data, split, "cpu"), _BATCH):
         total = torch.zeros(len(images), data.num_classes, dtype=torch.float64)
         previous, previous_alpha = torch.zeros_like(total), 0.0

@@ -1,4 +1,5 @@
-"""Gradient boosting in label space (Friedman 2001, section 4.6) for the multinomial deviance, in float64.
+"""Gradient boosting in label space (Friedman 2001, section 4.6) for the multinomial deviance, -log softmax(F)_y in
+nats, in float64.
 
 F_t = F_{t-1} + shrinkage * step_t * h_t from F_0 = 0, where h_t: X -> R^C is fitted by least squares to the negative
 gradient at F_{t-1} and the step is found by line search on the training set. One step for all classes and examples:
@@ -18,11 +19,6 @@ from torch.nn import functional
 # that the slope is not zero yet.
 STEP_LIMIT = 1024.0
 _ITERATIONS = 100
-
-
-def deviance(scores: Tensor, labels: Tensor) -> float:
-    """Mean multinomial deviance, -log softmax(F)_y in nats, of scores F (N, C) and labels (N,)."""
-    return float(functional.cross_entropy(scores.double(), labels))
 
 
 def negative_gradient(scores: Tensor, labels: Tensor) -> Tensor:
@@ -71,11 +67,10 @@ def line_search(scores: Tensor, direction: Tensor, labels: Tensor) -> float:
 
 @attrs.frozen
 class RoundStatistics:
-    """A round on the training set; `train_error` and `deviance` are those of F_t."""
+    """A round on the training set; `train_error` is that of F_t."""
 
     step: float
     weight: float
-    deviance: float
     train_error: float
 
 
@@ -105,7 +100,6 @@ class GradientBoosting:
         return RoundStatistics(
             step=step,
             weight=self.shrinkage * step,
-            deviance=deviance(self.scores, self.labels),
             train_error=float((self.scores.argmax(1) != self.labels).double().mean()),
         )
 

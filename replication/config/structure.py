@@ -90,6 +90,6 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if type(value) not in allowed:  # type(), not isinstance: True is an int to Python, not to a reader of params.yaml
         names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in allowed)
         meant = isinstance(value, str) and float in allowed and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value)
-        hint = " (YAML takes that for text: it wants a point, as in 1.0e-3)" if meant else ""
-        raise ConfigError(f"{where} must be {names}, got {shown(value)}{hint}")
+        advice = " (YAML takes that for text: it wants a point, as in 1.0e-3)" if meant else ""
+        raise ConfigError(f"{where} must be {names}, got {shown(value)}{advice}")
     return value

@@ -35,11 +35,6 @@ class DeviceSplit:
         """uint8 (B, C, H, W) to float32 with the training part's mean 0 and standard deviation 1 per channel."""
         return (images - self.mean) / self.std
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images (B, C, H, W) and labels (B,) at `indices`, int64 (B,)."""
-        indices = indices.to(self.images.device, non_blocking=True)
-        return self.normalise(self.images[indices]), self.labels[indices]
-
     @classmethod
     def from_arrays(
         cls,

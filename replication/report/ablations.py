@@ -29,14 +29,18 @@ from replication.report.results import Run
 Value = Callable[["AblationRun"], float]
 _NONE, _SPACE = "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 HEADINGS = (
-    "What is changed", "Updates", "Test", "Test less default", "Validation less default", "Train less default", "Edge",
-    "gamma > 0",
+    "What is changed", "Updates", "Test", "Official test", "Test less default", "Validation less default",
+    "Train less default", "Edge", "gamma > 0",
 )  # fmt: skip
 
 
 @attrs.frozen
 class AblationRun:
-    """The end of one run; accuracies are fractions, and edges and gammas are BoostResNet's."""
+    """The end of one run; accuracies are fractions, and edges and gammas are BoostResNet's.
+
+    `exact_test_accuracy` is the test accuracy on the images of an unofficial copy that are known to be the official
+    ones; rows that were written before it was have none.
+    """
 
     variant: str
     changes: str
@@ -46,6 +50,7 @@ class AblationRun:
     train_accuracy: float
     validation_accuracy: float
     test_accuracy: float
+    exact_test_accuracy: float | None
     final_edge: float | None
     positive_gammas: int | None
     rounds: int | None
@@ -98,6 +103,7 @@ def _run(row: Fields) -> AblationRun:
         train_accuracy=row.fraction("train_accuracy"),
         validation_accuracy=row.fraction("validation_accuracy"),
         test_accuracy=row.fraction("test_accuracy"),
+        exact_test_accuracy=row.cell(row.fraction, "exact_test_accuracy"),
         final_edge=row.cell(row.number, "final_edge"),
         positive_gammas=row.cell(row.integer, "positive_gamma_blocks"),
         rounds=row.cell(row.integer, "rounds"),
@@ -121,30 +127,44 @@ def difference_text(differences: Sequence[float], unit: str = "") -> str:
 
 def latex_ablations(ablations: Sequence[Ablated]) -> str:
     """A tabular with a line per variant, the default's first, and its note below."""
-    columns = r">{\raggedright\arraybackslash}p{34mm}rr" + 3 * r">{\raggedleft\arraybackslash}p{22mm}" + "rr"
-    names = " & ".join((*HEADINGS[:-1], r"$\gamma_t>0$"))
-    lines = [r"\setlength{\tabcolsep}{3pt}", rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule"]
+    shown = _shown(ablations)
+    accuracies, right = shown.index("Test less default") - 2, r">{\raggedleft\arraybackslash}p{%s}"
+    columns = r">{\raggedright\arraybackslash}p{30mm}r" + accuracies * (right % "12mm") + 3 * (right % "21.8mm") + "rr"
+    names = " & ".join((*shown[:-1], r"$\gamma_t>0$"))
+    lines = [r"\setlength{\tabcolsep}{2.2pt}", rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule"]
     lines += [names + r" \\", r"\midrule"]
-    for name, updates, test, *cells in _lines(ablations):
-        texts = (*map(latex_escape, (name, updates, test)), *map(latex_stacked, cells))
-        lines.append(" & ".join(texts) + r" \\[1pt]")
+    for name, *cells in _lines(ablations, shown):
+        lines.append(" & ".join((latex_escape(name), *map(latex_stacked, cells))) + r" \\[1pt]")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", latex_note(_note(ablations)), ""])
 
 
 def markdown_ablations(tables: Mapping[str, Sequence[Ablated]]) -> str:
     """The same for several datasets, by name, as one Markdown table."""
-    lines = [f"| Dataset | {' | '.join(HEADINGS)} |", f"|---|---|{'---:|' * (len(HEADINGS) - 1)}"]
+    shown = _shown([ablated for ablations in tables.values() for ablated in ablations])
+    lines = [f"| Dataset | {' | '.join(shown)} |", f"|---|---|{'---:|' * (len(shown) - 1)}"]
     notes = []
     for dataset, ablations in tables.items():
         name = DATASET_LABELS[dataset]
-        lines += [f"| {' | '.join([name, *cells])} |" for cells in _lines(ablations)]
+        lines += [f"| {' | '.join([name, *cells])} |" for cells in _lines(ablations, shown)]
         notes += [f"{name}: {_note(ablations)}"] if ablations else []
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) if notes else "No deviation was measured."
 
 
-def _lines(ablations: Sequence[Ablated]) -> list[tuple[str, ...]]:
+def _shown(ablations: Sequence[Ablated]) -> tuple[str, ...]:
+    """The columns without that for unofficial copies, where there is nothing to stand in it."""
+    there = any(_official_test(ablated.runs) for ablated in ablations)
+    return tuple(heading for heading in HEADINGS if there or heading != "Official test")
+
+
+def _official_test(runs: Sequence[AblationRun]) -> Estimate | None:
+    values = [run.exact_test_accuracy for run in runs if run.exact_test_accuracy is not None]
+    return Estimate.of(values) if len(values) == len(runs) else None
+
+
+def _lines(ablations: Sequence[Ablated], shown: Sequence[str]) -> list[tuple[str, ...]]:
     budgets = {run.budget for ablated in ablations for run in ablated.runs}
-    return [_cells(ablated, name_budget=len(budgets) > 1) for ablated in ablations]
+    lines = [dict(zip(HEADINGS, _cells(one, name_budget=len(budgets) > 1), strict=True)) for one in ablations]
+    return [tuple(line[heading] for heading in shown) for line in lines]
 
 
 def _cells(ablated: Ablated, *, name_budget: bool) -> tuple[str, ...]:
@@ -161,6 +181,7 @@ def _cells(ablated: Ablated, *, name_budget: bool) -> tuple[str, ...]:
         (first.changes or first.variant) + of,
         counts([run.gradient_updates for run in runs], _NONE),
         percent(Estimate.of([run.test_accuracy for run in runs]), _NONE),
+        percent(_official_test(runs), _NONE),
         *differences,
         fixed(sum(edges) / len(edges), _NONE, 6) if edges else _NONE,
         counts(gammas, _NONE),
@@ -172,10 +193,13 @@ def _note(ablations: Sequence[Ablated]) -> str:
     seeds = len({run.seed for run in runs})
     budgets = ", ".join(f"{budget:g}" for budget in sorted({run.budget for run in runs}))
     data = "official copy" if all(run.official for run in runs) else UNOFFICIAL
+    has_apart = "Official test" in _shown(ablations)
+    apart = "Official test: on those test images that are known to be the official ones, where it was kept. "
     return (
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}. Test: accuracy in per cent, mean ± sample standard deviation. "
         "Differences in percentage points, paired by seed, with Student's 95 % interval of their mean. Edge: of the "
-        f"last round, mean. Last column: rounds with a positive gamma. Data: {data}. Budget: {budgets}."
+        f"last round, mean. Last column: rounds with a positive gamma. {apart if has_apart else ''}Data: {data}. "
+        f"Budget: {budgets}."
     )
 
 

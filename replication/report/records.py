@@ -8,7 +8,7 @@ import attrs
 
 from replication.config import ADDED_LATER
 from replication.report.fields import Fields
-from replication.rounding import ROUNDING as ROUNDING
+from replication.rounding import ROUNDING
 
 
 @attrs.frozen

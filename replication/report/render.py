@@ -19,10 +19,10 @@ from replication.report.labels import (
     UNOFFICIAL,
 )
 from replication.report.lines import ESSENTIAL, HEADINGS, NO_VALUE, cells, filled, notes
-from replication.report.records import ROUNDING
 from replication.report.results import load_results
 from replication.report.tables import ResultsTable, RoundRow, results_table
 from replication.report.verdicts import applying, counted, load_verdicts
+from replication.rounding import ROUNDING
 
 _IN_THE_ARTICLE = ("Method", "Seeds", "Updates", "Parameters", "Train", "Test", "Official test", "Paper", "Time")
 _WIDE_TERMINAL = 135
@@ -128,12 +128,16 @@ def _round_cells(row: RoundRow) -> tuple[str, ...]:
         counts(row.gradient_updates, NO_VALUE),
         fixed(_mean(row.edge), NO_VALUE, 6),
         fixed(_mean(row.gamma), NO_VALUE),
-        "0" if abs(_mean(row.covariance) or 1) <= ROUNDING else significant(_mean(row.covariance), NO_VALUE, 2),
+        _covariance(_mean(row.covariance)),
         fixed(_mean(row.alpha), NO_VALUE, 2),
         significant(_mean(row.bound), NO_VALUE),
         _percent_mean(row.train_error),
         _percent_mean(row.test_accuracy),
     )
+
+
+def _covariance(mean: float | None) -> str:
+    return "0" if mean is not None and abs(mean) <= ROUNDING else significant(mean, NO_VALUE, 2)
 
 
 def _mean(estimate: Estimate | None) -> float | None:

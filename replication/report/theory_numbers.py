@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
+from replication.config import scaled
 from replication.report.ablations import difference_text
 from replication.report.budgets import (
     Budgeted,
@@ -83,7 +84,7 @@ def _rounds_before_the_bound_says_more(run: Run) -> int:
 def _early_blocks(run: Run) -> int:
     """Blocks that ended before their limit."""
     most = run.info.settings.get("boostresnet.updates_per_block")
-    limit = max(1, round(most * run.metrics.budget)) if isinstance(most, int) else 0
+    limit = scaled(most, run.metrics.budget) if isinstance(most, int) else 0
     return sum(entry.gradient_updates < limit for entry in run.rounds)
 
 
@@ -110,12 +111,12 @@ def _falls(runs: Sequence[Run], *, positive: bool) -> str:
 def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, str]:
     """`budgets/first/…` and `budgets/last/…`: the shortest blocks and the longest; `budgets/compared/…`: the longest
     whose number of operations end to end was evaluated at, if those are longer than the experiment's own;
-    `budgets/equal/…`: likewise, whose number of updates; `budgets/alone/…`: end to end where it is alone under its
-    budget; `budgets/boosting/…`: the longest blocks beside which the boosting of labels was run.
+    `budgets/equal/…`: likewise, whose number of updates; `budgets/end_to_end/…`: end to end under another budget than
+    those; `budgets/refined/…`: refined beside end to end; `budgets/boosting/…`: the longest blocks beside which the
+    boosting of labels was run.
     """
     values: dict[str, str] = {}
     others = [budgeted.results for budgeted in budgets if not budgeted.own]
-    alone = [budgeted.results for budgeted in budgets if not budgeted.runs]
     everything, budgets = budgets, with_boostresnet(budgets)
     for name, budgeted in zip(("first", "last"), (*budgets[:1], *budgets[-1:]), strict=False):
         runs = budgeted.runs
@@ -133,7 +134,9 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
         return values
     values["budgets/methods"] = _methods_text(others)
     values |= {f"budgets/last/{name}": text for name, text in _other_methods(budgets[-1].results).items()}
-    values |= _beside_labels(longest_beside_labels(budgets)) | _end_to_end_alone(alone, budgets[-1].results)
+    values |= _beside_labels(longest_beside_labels(budgets)) | _refined_beside_end_to_end(others)
+    shorter = [results for results in others if results is not budgets[-1].results and results.of("e2e")]
+    values |= _end_to_end(shorter, budgets[-1].results)
     compared = [budgeted for budgeted in budgets if differences(budgeted, cost)]
     own = [budgeted.budget for budgeted in budgets if budgeted.own]
     values |= _at_equal_updates([budgeted for budgeted in budgets if own and budgeted.budget > own[0]], everything)
@@ -158,7 +161,7 @@ def _methods_text(others: Sequence[DatasetResults]) -> str:
 
 
 def _other_methods(results: DatasetResults) -> dict[str, str]:
-    """The methods beside BoostResNet under one budget: their ends, and what sets two of them apart, paired by seed."""
+    """The methods beside BoostResNet under one budget, at their ends."""
     texts: dict[str, str] = {}
     for row in results_table(results).rows:
         if row.seeds and row.key not in ("boostresnet", STOCK_LIBRARY):
@@ -170,10 +173,27 @@ def _other_methods(results: DatasetResults) -> dict[str, str]:
             }
             if row.exact_test:
                 texts[f"{row.key}/exact"] = points_text(row.exact_test) or ""
-    for split in ("test", "validation"):
-        refined = differences_at_end(results, "boostresnet-refined", "e2e", f"{split}_accuracy", equal_updates=True)
-        texts |= {f"gap/refined/{split}": difference_text(refined, _POINTS)} if refined else {}
     return texts
+
+
+def _refined_beside_end_to_end(others: Sequence[DatasetResults]) -> dict[str, str]:
+    """What a refined network has on end to end after as many updates in all, paired by seed, under the greatest other
+    budget that has both.
+    """
+    for results in reversed(others):
+        gaps = {
+            name: differences_at_end(results, "boostresnet-refined", "e2e", f"{name}_accuracy", equal_updates=True)
+            for name in ("test", "validation", "exact_test")
+        }
+        if gaps["test"]:
+            refined = results.of("boostresnet-refined")
+            texts = {
+                "budget": f"{refined[0].metrics.budget:g}",
+                "gradient_updates": counts([run.metrics.gradient_updates for run in refined], ""),
+            }
+            texts |= {f"gap/{name}": difference_text(found, _POINTS) for name, found in gaps.items() if found}
+            return {f"budgets/refined/{name}": text for name, text in texts.items()}
+    return {}
 
 
 def _beside_labels(longest: Budgeted | None) -> dict[str, str]:
@@ -225,8 +245,8 @@ def _at_equal_updates(longer: Sequence[Budgeted], everything: Sequence[Budgeted]
     return {}
 
 
-def _end_to_end_alone(others: Sequence[DatasetResults], longest: DatasetResults) -> dict[str, str]:
-    """End to end under the greatest budget where it is alone, and what the longest blocks have on it at both ends."""
+def _end_to_end(others: Sequence[DatasetResults], longest: DatasetResults) -> dict[str, str]:
+    """End to end under the greatest of other budgets, and what the longest blocks have on it at both ends."""
     if not others:
         return {}
     runs, boosted = others[-1].of("e2e"), longest.of("boostresnet")
@@ -241,7 +261,7 @@ def _end_to_end_alone(others: Sequence[DatasetResults], longest: DatasetResults)
     for split in ("test", "validation"):
         gaps = end_differences(boosted, runs, f"{split}_accuracy")
         texts |= {f"gap/{split}": difference_text(gaps, _POINTS)} if gaps else {}
-    return {f"budgets/alone/{name}": text for name, text in texts.items()}
+    return {f"budgets/end_to_end/{name}": text for name, text in texts.items()}
 
 
 def lead_text(differences: Sequence[float]) -> str:

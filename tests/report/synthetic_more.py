@@ -248,7 +248,7 @@ def plant_ablations(root: Path, dataset: str = "digits", seeds: int = 3) -> Path
     rows = [
         {"variant": variant, "changes": f"section.key = {n}" if n else "", "method": "boostresnet", "seed": seed,
          "gradient_updates": 350, "train_accuracy": 1 - 0.01 * n, "validation_accuracy": 0.9,
-         "test_accuracy": 0.98 - 0.01 * n - 0.002 * seed * n, "final_edge": 0.99,
+         "test_accuracy": 0.98 - 0.01 * n - 0.002 * seed * n, "exact_test_accuracy": None, "final_edge": 0.99,
          "positive_gamma_blocks": 7 - (seed == n), "rounds": 7, "budget": 0.005, "official_data": True}
         for n, variant in enumerate(variants) for seed in range(seeds)
     ]  # fmt: skip

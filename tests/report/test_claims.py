@@ -110,7 +110,8 @@ def plant_variant(root: Path, variant: str, accuracies: list[float], budget: flo
     rows = [
         {"variant": variant, "changes": "weak_learners.modules = stages", "method": "adaboost-mm", "seed": seed,
          "gradient_updates": 350, "train_accuracy": 0.9, "validation_accuracy": 0.9, "test_accuracy": accuracy,
-         "final_edge": "", "positive_gamma_blocks": "", "rounds": 7, "budget": budget, "official_data": True, **more}
+         "exact_test_accuracy": "", "final_edge": "", "positive_gamma_blocks": "", "rounds": 7, "budget": budget,
+         "official_data": True, **more}
         for seed, accuracy in enumerate(accuracies)
     ]  # fmt: skip
     write_csv(path, tuple(rows[0]), [*(read_csv(path) if path.is_file() else []), *rows])

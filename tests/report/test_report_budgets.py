@@ -204,6 +204,8 @@ def test_other_methods_under_another_budget(planted: Path) -> None:
     assert numbers["budgets/methods"] == "BoostResNet, its refinement and end-to-end networks were"
     assert budget_numbers(budgets[:2], cost)["budgets/methods"] == "BoostResNet alone was"
     assert numbers["budgets/last/boostresnet-refined/gradient_updates"] == "5,600"
+    assert (numbers["budgets/refined/budget"], numbers["budgets/refined/gradient_updates"]) == ("0.04", "5,600")
+    assert not [name for name in numbers if "budgets/end_to_end/" in name], "it stands beside the longest blocks"
     found = budgets[2].results
     for split in ("test", "validation"):
         refined, whole, boosted = (
@@ -212,9 +214,24 @@ def test_other_methods_under_another_budget(planted: Path) -> None:
         )
         early = [getattr(point, f"{split}_accuracy") for run in found.of("e2e") for point in run.history
                  if point.gradient_updates == 2800]  # fmt: skip
-        for name, ours, theirs in (("last/gap/refined", refined, whole), ("equal", boosted, early)):
+        for name, ours, theirs in (("refined/gap", refined, whole), ("equal", boosted, early)):
             gaps = [one - other for one, other in zip(ours, theirs, strict=True)]
             assert numbers[f"budgets/{name}/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
+
+
+def test_end_to_end_and_the_refined_network_beside_shorter_blocks_than_the_longest(planted: Path) -> None:
+    for seed in range(3):
+        for method in ("e2e", "boostresnet-refined"):
+            plant_run(planted / "digits/budgets/0.01", "digits", method, seed, per_block=100, budget=0.01, kind="0.01")
+    budgets, cost = load(planted), load_cost("digits", planted)
+    numbers, shorter, longest = budget_numbers(budgets, cost), budgets[0].results, budgets[-1].results
+    assert {numbers[f"budgets/{name}/budget"] for name in ("end_to_end", "refined")} == {"0.01"}
+    assert (numbers["budgets/end_to_end/against"], numbers["budgets/end_to_end/gradient_updates"]) == ("2,800", "1,400")
+    pairs = {"end_to_end": (longest, "boostresnet"), "refined": (shorter, "boostresnet-refined")}
+    for name, (results, method) in pairs.items():
+        ours, theirs = ([run.metrics.test_accuracy for run in runs] for runs in (results.of(method), shorter.of("e2e")))
+        gaps = [one - other for one, other in zip(ours, theirs, strict=True)]
+        assert numbers[f"budgets/{name}/gap/test"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
 
 
 def test_the_boosting_of_labels_beside_the_longest_blocks(planted: Path) -> None:
@@ -306,25 +323,25 @@ def test_end_to_end_may_be_alone_under_a_budget(planted: Path) -> None:
     assert boosted[0].compared.of("e2e")[0].metrics.gradient_updates == 5600, "others are held against it"
     assert [row.key for row in tables_of_others(budgets, cost)[1].rows] == ["e2e"]
     numbers, without = budget_numbers(budgets, cost), budget_numbers(before[:2], cost)
-    alone = {name: text for name, text in numbers.items() if name.startswith("budgets/alone/")}
+    alone = {name: text for name, text in numbers.items() if name.startswith("budgets/end_to_end/")}
     prose = (Path(__file__).parents[2] / "paper/numbers.tex").read_text(encoding="utf-8")
-    assert set(re.findall(r"budgets/alone/[a-z_/]+", prose)) == set(alone), "a misspelt key would never be seen"
+    assert set(re.findall(r"budgets/end_to_end/[a-z_/]+", prose)) == set(alone), "a misspelt key would never be seen"
     assert alone | without | {"budgets/methods": "BoostResNet and end-to-end networks were"} == numbers
-    assert (alone["budgets/alone/budget"], alone["budgets/alone/gradient_updates"]) == ("0.04", "5,600")
-    assert (alone["budgets/alone/against"], alone["budgets/alone/seeds"]) == ("1,400", "3 seeds")
+    assert (alone["budgets/end_to_end/budget"], alone["budgets/end_to_end/gradient_updates"]) == ("0.04", "5,600")
+    assert (alone["budgets/end_to_end/against"], alone["budgets/end_to_end/seeds"]) == ("1,400", "3 seeds")
     for split in ("test", "validation"):
         ours, theirs = (
             [getattr(run.metrics, f"{split}_accuracy") for run in runs]
             for runs in (boosted[-1].runs, budgets[2].results.of("e2e"))
         )
         gaps = [one - other for one, other in zip(ours, theirs, strict=True)]
-        assert alone[f"budgets/alone/gap/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
+        assert alone[f"budgets/end_to_end/gap/{split}"] == difference_text(gaps, "\N{NO-BREAK SPACE}points")
     for seed in range(3):
         (planted / f"digits/budgets/0.04/digits/e2e/seed{seed}").rename(planted / f"seed{seed}")
     other = plant_run(planted, "digits", "e2e", 7, per_block=400, budget=0.04)
     other.rename(planted / "digits/budgets/0.04/digits/e2e/seed7")
     unpaired = budget_numbers(load(planted), cost)
-    assert "budgets/alone/test" in unpaired and "budgets/alone/gap/test" not in unpaired
+    assert "budgets/end_to_end/test" in unpaired and "budgets/end_to_end/gap/test" not in unpaired
     assert with_boostresnet(budgets[1:]) == (), "one budget is nothing to compare"
     assert not [name for name in budget_numbers(budgets[1:], cost) if name.startswith("budgets/")]
 
@@ -432,7 +449,7 @@ def test_what_ended_after_other_numbers_of_updates_is_not_held_against_each_othe
         metrics = planted / f"digits/budgets/0.04/digits/boostresnet-refined/seed{seed}/metrics.json"
         edit_json(metrics, lambda values: values.update(gradient_updates=5599))
     numbers = budget_numbers(load(planted), load_cost("digits", planted))
-    assert not [name for name in numbers if "gap/refined" in name] and "budgets/last/e2e/test" in numbers
+    assert not [name for name in numbers if "budgets/refined" in name] and "budgets/last/e2e/test" in numbers
 
 
 def test_a_folder_that_is_no_budgets_is_refused_in_one_line(planted: Path) -> None:

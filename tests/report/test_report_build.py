@@ -121,12 +121,14 @@ def test_every_number_the_article_asks_for_exists(generated: Path) -> None:
     names |= {f"claim/{name}/words" for name in rows}
     assert len(names) > 150
     # Of \\verdictof, whose argument ends in a claim; of runs that end at chance, of those in which gamma is once not
-    # positive, of those whose bound is below one only after the error is zero, of end to end alone, of end to end from
-    # another machine, and of longer blocks on an unofficial copy: none are here.
+    # positive, of those whose bound is below one only after the error is zero, of end to end under another budget
+    # than the longest blocks, of end to end from another machine, and of longer blocks on an unofficial copy: none are
+    # here.
     failures = {f"boostresnet/first_failure/{name}" for name in ("round", "seeds", "test")}
-    alone = {name for name in names if name.startswith("budgets/alone/")}
+    other_ends = {name for name in names if name.startswith("budgets/end_to_end/")}
+    exact = {"budgets/last/boostresnet-refined/exact", "budgets/refined/gap/exact_test"}
     further = {f"budgets/compared/{split}/further" for split in ("test", "validation")}
-    others = {"boostresnet/bound_after_zero", "budgets/last/boostresnet-refined/exact", *alone, *further}
+    others = {"boostresnet/bound_after_zero", *exact, *other_ends, *further}
     assert names - known == {"words", "boostresnet-binary/guessing", *failures, *others}
     lesions = re.search(r"\\newcommand\{\\lesionrow\}.*?\n\n", text, re.DOTALL)
     assert lesions is not None

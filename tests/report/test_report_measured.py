@@ -360,7 +360,7 @@ def test_what_variants_change(tmp_path: Path) -> None:
     assert points["ablation/initial-edge/train"] == "-2.00 points (all seeds equal)"
     assert points["ablation/oracle-exponential/validation"] == "0.00 points (all seeds equal)"
     latex = latex_ablations(ablations)
-    assert r"default & 350 & 98.00 \ensuremath{\pm} 0.00 & -- & -- & -- & 0.990000 & 6--7 \\" in latex
+    assert r"default & 350 & 98.00\linebreak \mbox{\ensuremath{\pm} 0.00} & -- & -- & -- & 0.990000 & 6--7 \\" in latex
     interval = r"[\ensuremath{-}1.70, \ensuremath{-}0.70]"
     assert rf"\ensuremath{{-}}1.20\linebreak \mbox{{{interval}}} &" in latex
     assert "section.key = 1 & 350 & 96.80" in latex and "Data: official copy. Budget: 0.005." in latex
@@ -430,6 +430,26 @@ def test_variants_of_several_datasets_in_one_markdown_table(tmp_path: Path) -> N
     assert "| 0.00 (all seeds equal) | −1.00 (all seeds equal) |" in second
     assert "SVHN" not in markdown and "- digits: 3 seeds." in markdown
     assert markdown_ablations({"svhn": ()}) == "No deviation was measured."
+
+
+def test_accuracy_on_the_official_images_of_a_copy_stands_where_all_seeds_have_it(tmp_path: Path) -> None:
+    path = plant_ablations(tmp_path, "cifar10")
+    assert "Official test" not in latex_ablations(load_ablations("cifar10", tmp_path))
+    kept = {"default": ("0.5", "0.52", "0.54"), "initial-edge": ("0.4", "", "0.4")}
+    rows = read_csv(path)
+    for row in rows:
+        row["exact_test_accuracy"] = kept.get(row["variant"], ("", "", ""))[int(row["seed"])]
+    write_csv(path, tuple(rows[0]), rows)
+    ablations = load_ablations("cifar10", tmp_path)
+    latex, markdown = latex_ablations(ablations), markdown_ablations({"cifar10": ablations, "svhn": ()})
+    assert r"Test & Official test & Test less default &" in latex and "Official test: on those test images" in latex
+    cell = r"%s\linebreak \mbox{\ensuremath{\pm} %s}"
+    test, official = cell % ("98.00", "0.00"), cell % ("52.00", "2.00")
+    assert f"default & 350 & {test} & {official} & -- & -- & -- &" in latex
+    heading, _, default, _, initial_edge, *_ = markdown.splitlines()
+    assert heading.startswith("| Dataset | What is changed | Updates | Test | Official test | Test less default |")
+    assert default.startswith("| CIFAR-10 | default | 350 | 98.00 ± 0.00 | 52.00 ± 2.00 | – |")
+    assert "| 350 | 95.60 ± 0.40 | – | " in initial_edge, "of one seed it is not known"
 
 
 def test_variants_of_one_seed_of_other_methods_and_without_default(tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ from replication.report.figures.style import (
     new,
     seed_look,
 )
-from replication.report.records import ROUNDING, Round
+from replication.report.records import Round
 from replication.report.results import DatasetResults
+from replication.rounding import ROUNDING
 
 _SPREAD = 0.36  # how far the intervals of one round are set apart
 _ORDERS = 1e3  # from this ratio on, a linear axis would show the smaller values as zero
