@@ -20,7 +20,7 @@ from replication.datasets import PreparedDataset
 from replication.errors import ResultsError
 from replication.files import read_csv, read_json, write_csv
 from replication.lock import exclusive
-from replication.scratch_runs import BUDGETS, Progress, scratch_metrics, silent, under_budget
+from replication.scratch_runs import Progress, scratch_metrics, silent, under_budget
 from replication.training.runs import read_description, run_folder
 
 SCRATCH = Path("scratch/ablations")
@@ -48,14 +48,12 @@ def measure_ablations(
     seeds: tuple[int, ...],
     runs_root: Path = Path("runs"),
     results_root: Path = Path("results"),
-    scratch: Path = SCRATCH,
     progress: Progress = silent,
-    budgets: Path = BUDGETS,
 ) -> list[Row]:
     """Write `results_root`/DATASET/ablations.csv: a row per variant, method and seed, the default's first, by budget.
 
-    The variants' runs are kept in `scratch`, so that an interrupted call goes on; those of other parameters, data or
-    code are not taken for them. So are the default's under other budgets than the experiment's, in `budgets`.
+    The variants' runs are kept in scratch/, so that an interrupted call goes on; those of other parameters, data or
+    code are not taken for them. So are the default's under other budgets than the experiment's.
 
     Raises:
         ResultsError: a run of the default is missing, damaged, or was made with other parameters or data.
@@ -66,16 +64,16 @@ def measure_ablations(
     for default, method in defaults:
         for seed in seeds:
             if default == experiment:
-                rows.append(_default_row(experiment, data, method, seed, runs_root, scratch))
+                rows.append(_default_row(experiment, data, method, seed, runs_root))
             else:
-                kept = under_budget(default.budget, budgets)
+                kept = under_budget(default.budget)
                 metrics = scratch_metrics(default, data, method, seed, kept, progress)
                 rows.append(_row(UNCHANGED, "", method, seed, metrics))
     for variant in variants:
         for method in variant.methods:
-            rows += [_variant_row(experiment, variant, data, method, seed, scratch, progress) for seed in seeds]
+            rows += [_variant_row(experiment, variant, data, method, seed, progress) for seed in seeds]
     rows.sort(key=_order(experiment, variants))
-    with _writing(data, scratch):
+    with _writing(data):
         write_csv(results_root / data.name / "ablations.csv", COLUMNS, rows)
     return rows
 
@@ -86,7 +84,6 @@ def measure_one(
     data: PreparedDataset,
     name: str,
     seed: int,
-    scratch: Path = SCRATCH,
     results_root: Path | None = None,
     progress: Progress = silent,
 ) -> list[Row]:
@@ -109,9 +106,9 @@ def measure_one(
     variant = next(variant for variant in variants if variant.name == name)
     if results_root is not None:  # before hours of training
         _beside(experiment, variant, variants, data, seed, results_root)
-    rows = [_variant_row(experiment, variant, data, method, seed, scratch, progress) for method in variant.methods]
+    rows = [_variant_row(experiment, variant, data, method, seed, progress) for method in variant.methods]
     if results_root is not None:
-        with _writing(data, scratch):  # and again, as others may have written in the meantime
+        with _writing(data):  # and again, as others may have written in the meantime
             beside = _beside(experiment, variant, variants, data, seed, results_root)
             merged = {_place(row): row for row in (*beside, *rows)}
             ordered = sorted(merged.values(), key=_order(experiment, variants))
@@ -119,8 +116,8 @@ def measure_one(
     return rows
 
 
-def _writing(data: PreparedDataset, scratch: Path) -> contextlib.AbstractContextManager[None]:
-    return exclusive(scratch / f"{data.name}.lock", f"{data.name}'s ablations.csv", "written", wait_seconds=60.0)
+def _writing(data: PreparedDataset) -> contextlib.AbstractContextManager[None]:
+    return exclusive(SCRATCH / f"{data.name}.lock", f"{data.name}'s ablations.csv", "written", wait_seconds=60.0)
 
 
 def _variant_row(
@@ -129,20 +126,17 @@ def _variant_row(
     data: PreparedDataset,
     method: str,
     seed: int,
-    scratch: Path,
     progress: Progress,
 ) -> Row:
     varied = attrs.evolve(variant.experiment, runtime=experiment.runtime, evaluation=_few_points(experiment))
-    metrics = scratch_metrics(varied, data, method, seed, scratch / variant.name, progress)
+    metrics = scratch_metrics(varied, data, method, seed, SCRATCH / variant.name, progress)
     return _row(variant.name, _in_words(variant.changes), method, seed, metrics)
 
 
-def _default_row(
-    experiment: Experiment, data: PreparedDataset, method: str, seed: int, runs_root: Path, scratch: Path
-) -> Row:
+def _default_row(experiment: Experiment, data: PreparedDataset, method: str, seed: int, runs_root: Path) -> Row:
     folder = run_folder(runs_root, data.name, method, seed)
     check_same_parameters(folder, read_description(folder), experiment)
-    metrics = evaluate(experiment, data, method, seed, runs_root, scratch / UNCHANGED / "results")
+    metrics = evaluate(experiment, data, method, seed, runs_root, SCRATCH / UNCHANGED / "results")
     return _row(UNCHANGED, "", method, seed, metrics)
 
 

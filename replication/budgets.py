@@ -19,15 +19,15 @@ from replication.config import Experiment, OtherBudget
 from replication.datasets import PreparedDataset
 from replication.files import atomic_folder, remove_leftovers
 from replication.run_directory import PUBLISHED
-from replication.scratch_runs import BUDGETS, Progress, measured_run, scratch_root, silent, under_budget
+from replication.scratch_runs import Progress, measured_run, scratch_root, silent, under_budget
 from replication.training.runs import run_folder
 
 _ALL_ANEW = "get it back from git, or make all anew, without --publish"
 
 
-def budget_root(experiment: Experiment, data: PreparedDataset, budget: float, scratch: Path = BUDGETS) -> Path:
+def budget_root(experiment: Experiment, data: PreparedDataset, budget: float) -> Path:
     """The root of the run directories of `experiment` under another budget."""
-    return scratch_root(attrs.evolve(experiment, budget=budget), data, under_budget(budget, scratch))
+    return scratch_root(attrs.evolve(experiment, budget=budget), data, under_budget(budget))
 
 
 def measure_one(
@@ -36,7 +36,6 @@ def measure_one(
     data: PreparedDataset,
     method: str,
     seed: int,
-    scratch: Path = BUDGETS,
     results_root: Path | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
@@ -59,7 +58,7 @@ def measure_one(
         # Before hours of training: runs that are not alike would be refused by every table.
         for run in sorted((results_root / data.name / "budgets").glob("*/*/*/seed*/run.json")):
             check_published(run.parent, experiment, data, _ALL_ANEW, any_budget=True)
-    mine = [(one, _measured(experiment, one, data, seed, scratch, progress)) for one in asked if one.method == method]
+    mine = [(one, _measured(experiment, one, data, seed, progress)) for one in asked if one.method == method]
     if results_root is None:
         return [source for _, source in mine]
     written = []
@@ -78,12 +77,11 @@ def measure_budgets(
     data: PreparedDataset,
     seeds: tuple[int, ...],
     results_root: Path = Path("results"),
-    scratch: Path = BUDGETS,
     progress: Progress = silent,
 ) -> list[Path]:
     """Write `results_root`/DATASET/budgets/BUDGET/DATASET/METHOD/seedN for every budget and method asked for, and seed.
 
-    Runs and measurements are kept in `scratch`, so that an interrupted call goes on; those of other parameters, data or
+    Runs and measurements are kept in scratch/, so that an interrupted call goes on; those of other parameters, data or
     code are not taken for them. What was published before is replaced, as a whole, when everything is there (under DVC,
     which removes what a stage shall make anew, it is gone before).
 
@@ -95,11 +93,9 @@ def measure_budgets(
 
     Raises:
         TrainingError: a training failed.
-        ResultsError: a run in `scratch` is damaged.
+        ResultsError: a run in scratch/ is damaged.
     """
-    measured = [
-        (one, seed, _measured(experiment, one, data, seed, scratch, progress)) for one in asked for seed in seeds
-    ]
+    measured = [(one, seed, _measured(experiment, one, data, seed, progress)) for one in asked for seed in seeds]
     folder, written = results_root / data.name / "budgets", []
     remove_leftovers(folder)
     with atomic_folder(folder) as temporary:  # the stage's output, also where nothing is asked for
@@ -123,8 +119,6 @@ def _publish(source: Path, target: Path, *, analysed: bool) -> None:
         shutil.copytree(source / "analysis", target / "analysis")
 
 
-def _measured(
-    experiment: Experiment, one: OtherBudget, data: PreparedDataset, seed: int, scratch: Path, progress: Progress
-) -> Path:
+def _measured(experiment: Experiment, one: OtherBudget, data: PreparedDataset, seed: int, progress: Progress) -> Path:
     other, analysis = attrs.evolve(experiment, budget=one.budget), analyse if one.analysed else None
-    return measured_run(other, data, one.method, seed, under_budget(one.budget, scratch), analysis, progress)
+    return measured_run(other, data, one.method, seed, under_budget(one.budget), analysis, progress)

@@ -21,6 +21,7 @@ from replication.files import read_csv, write_csv
 from replication.scratch_runs import Progress, scratch_metrics, silent
 from replication.training.runs import run_folder
 
+SCRATCH = Path("scratch/depth")
 COLUMNS = ("method", "depth", "seed", "gradient_updates", "train_accuracy", "test_accuracy", "budget", "official_data")
 
 
@@ -30,12 +31,11 @@ def measure_depth(
     seeds: tuple[int, ...],
     runs_root: Path = Path("runs"),
     results_root: Path = Path("results"),
-    scratch: Path = Path("scratch/depth"),
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Write `results_root`/DATASET/e2e/depth.csv from the BoostResNet runs there are and end-to-end runs made here.
 
-    The end-to-end runs are kept in `scratch`, so that an interrupted call goes on; those of other parameters, data or
+    The end-to-end runs are kept in scratch/, so that an interrupted call goes on; those of other parameters, data or
     code are not taken for them. The table is in the folder of end-to-end training because the claims are judged by that
     folder, which every dataset has, and so wait for the table where there is one.
 
@@ -47,7 +47,7 @@ def measure_depth(
     check_depths(experiment, len(data.labels["test"]))
     rows = [row for seed in seeds for row in _boostresnet_rows(experiment, data, seed, runs_root)]
     for depth in experiment.depth.blocks:
-        rows += [_end_to_end_row(experiment, data, depth, seed, scratch, progress) for seed in seeds]
+        rows += [_end_to_end_row(experiment, data, depth, seed, progress) for seed in seeds]
     write_csv(results_root / data.name / "e2e" / "depth.csv", COLUMNS, rows)
     return rows
 
@@ -83,12 +83,12 @@ def _boostresnet_rows(
 
 
 def _end_to_end_row(
-    experiment: Experiment, data: PreparedDataset, depth: int, seed: int, scratch: Path, progress: Progress
+    experiment: Experiment, data: PreparedDataset, depth: int, seed: int, progress: Progress
 ) -> dict[str, Any]:
     shallow = attrs.evolve(experiment, model=attrs.evolve(experiment.model, blocks=depth))
     # A length before the budget, as in params.yaml.
     shallow = attrs.evolve(shallow, end_to_end=LengthParams(depth * experiment.boostresnet.updates_per_block))
-    metrics = scratch_metrics(shallow, data, "e2e", seed, scratch / str(depth), progress)
+    metrics = scratch_metrics(shallow, data, "e2e", seed, SCRATCH / str(depth), progress)
     accuracies = metrics["train_accuracy"], metrics["test_accuracy"]
     return _row(data, "e2e", depth, seed, metrics["gradient_updates"], *accuracies, metrics["budget"])
 

@@ -38,8 +38,6 @@ def prepare(
     params: DataParams,
     raw_dir: Path = Path("data/raw"),
     out_path: Path | None = None,
-    *,
-    mirror: str | None = None,
 ) -> PreparedDataset:
     """Make data/prepared/NAME.safetensors.
 
@@ -48,7 +46,6 @@ def prepare(
         params: the `data` section of params.yaml.
         raw_dir: where archives are kept as downloaded.
         out_path: the file to write; by default data/prepared/NAME.safetensors.
-        mirror: see `download.fetch`.
 
     Raises:
         DataError: an archive cannot be had, is not the official one, is corrupt, or does not hold what it should; or
@@ -60,17 +57,17 @@ def prepare(
     out_path = out_path or Path("data/prepared") / f"{name}.safetensors"
     with exclusive(out_path.with_name(f".{out_path.name}.lock"), f"{out_path}", "prepared", DataError):
         files.remove_leftovers(out_path)
-        dataset = _prepare(name, params, raw_dir, mirror)
+        dataset = _prepare(name, params, raw_dir)
         save_prepared(dataset, out_path)
     return dataset
 
 
-def _prepare(name: str, params: DataParams, raw_dir: Path, mirror: str | None) -> PreparedDataset:
+def _prepare(name: str, params: DataParams, raw_dir: Path) -> PreparedDataset:
     collection = COLLECTIONS[name]
     if name == "digits":
         parts, sources = _read_digits(params)
     else:
-        parts, sources = _read_archives(collection, params, raw_dir, mirror)
+        parts, sources = _read_archives(collection, params, raw_dir)
     images, labels = parts.pop("train")
     test_images, test_labels = parts.pop("test")
     validation = stratified(labels, params.validation_fraction, params.split_seed)
@@ -159,13 +156,11 @@ def statistics(images: Images, scale: int) -> tuple[tuple[float, ...], tuple[flo
     return tuple(means), tuple(deviations)
 
 
-def _read_archives(
-    collection: Collection, params: DataParams, raw_dir: Path, mirror: str | None
-) -> tuple[_Parts, tuple[Source, ...]]:
+def _read_archives(collection: Collection, params: DataParams, raw_dir: Path) -> tuple[_Parts, tuple[Source, ...]]:
     paths, sources = {}, {}
     # All of them before the first is parsed: a missing one is known early.
     for name in collection.archive_names(include_extra=params.include_extra):
-        raw = fetch(collection.archive(name), raw_dir, allow_unofficial=params.allow_unofficial, mirror=mirror)
+        raw = fetch(collection.archive(name), raw_dir, allow_unofficial=params.allow_unofficial)
         paths[name], sources[name] = raw.path, raw.source
     check = _Checker(collection, sources)
     parts = _PARSERS[collection.name](paths, check)

@@ -131,7 +131,7 @@ class Verdict:
     unit: str = ""
 
 
-def judge(dataset: str, results_root: Path = Path("results"), criteria: Path = CRITERIA) -> list[Verdict]:
+def judge(dataset: str, results_root: Path = Path("results")) -> list[Verdict]:
     """Every claim's verdict on `dataset`, in the order of the criteria.
 
     A claim about other datasets is listed with `applies` false and "not run", so that the list is the same everywhere.
@@ -140,12 +140,10 @@ def judge(dataset: str, results_root: Path = Path("results"), criteria: Path = C
         ResultsError: a published result is malformed, or the criteria are.
     """
     evidence = Evidence(results_root, load_results(dataset, results_root), results_root / dataset)
-    return [_judge(criterion, evidence) for criterion in load_criteria(criteria)]
+    return [_judge(criterion, evidence) for criterion in load_criteria()]
 
 
-def judge_budgets(
-    dataset: str, results_root: Path = Path("results"), criteria: Path = CRITERIA
-) -> dict[str, list[Verdict]]:
+def judge_budgets(dataset: str, results_root: Path = Path("results")) -> dict[str, list[Verdict]]:
     """By the name of every other budget under which something was run, ascending: the verdicts of those claims that
     can be judged by these runs alone, by the criteria of all others.
 
@@ -158,25 +156,25 @@ def judge_budgets(
         evidence = Evidence(results_root / folder, results, results_root / dataset)
         found[budget] = [
             attrs.evolve(one, evidence=tuple(posixpath.normpath(f"{folder}/{name}") for name in one.evidence))
-            for one in (_judge(criterion, evidence) for criterion in load_criteria(criteria))
+            for one in (_judge(criterion, evidence) for criterion in load_criteria())
             if one.verdict not in UNJUDGED
         ]
     return {name: verdicts for name, verdicts in found.items() if verdicts}
 
 
-def write_claims(dataset: str, results_root: Path, out_path: Path, criteria: Path = CRITERIA) -> list[Verdict]:
+def write_claims(dataset: str, results_root: Path, out_path: Path) -> list[Verdict]:
     """Judge and write `out_path` (results/DATASET/claims.json) with the hash of the criteria that were applied.
 
     Returns:
         The verdicts of the experiment's own runs.
     """
-    verdicts, elsewhere = judge(dataset, results_root, criteria), judge_budgets(dataset, results_root, criteria)
+    verdicts, elsewhere = judge(dataset, results_root), judge_budgets(dataset, results_root)
     files.write_json(
         out_path,
         {
             "schema": SCHEMA,
             "dataset": dataset,
-            "criteria_sha256": files.sha256(criteria),
+            "criteria_sha256": files.sha256(CRITERIA),
             "claims": [attrs.asdict(verdict) for verdict in verdicts],
             "other_budgets": {name: [attrs.asdict(one) for one in judged] for name, judged in elsewhere.items()},
         },

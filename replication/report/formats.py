@@ -117,9 +117,9 @@ def points_text(estimate: Estimate | None) -> str | None:
     return f"{100 * estimate.mean:.2f} ± {100 * estimate.std:.2f}\N{NO-BREAK SPACE}%"
 
 
-def signed(value: float, decimals: int = 2) -> str:
+def signed(value: float) -> str:
     """A difference with its sign, a true minus; none where it rounds to zero."""
-    text = f"{value:+.{decimals}f}"
+    text = f"{value:+.2f}"
     return (text if float(text) else text.lstrip("+-")).replace("-", "\N{MINUS SIGN}")
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
-from replication.report.claims import CRITERIA, FAILS, HOLDS, INCONCLUSIVE, Range, load_criteria
+from replication.report.claims import FAILS, HOLDS, INCONCLUSIVE, Range, load_criteria
 from replication.report.formats import quantity
 from replication.report.verdicts import Judged
 
@@ -33,11 +32,11 @@ def p_value(values: Sequence[float], allowed: Range) -> float:
     return float(2 * stats.t.sf(away / error, len(values) - 1))
 
 
-def rejected(p_values: Sequence[float], level: float = _LEVEL) -> list[bool]:
-    """Which hypotheses Holm's procedure rejects, in the order given."""
+def rejected(p_values: Sequence[float]) -> list[bool]:
+    """Which hypotheses Holm's procedure rejects at 5 %, in the order given."""
     found = [False] * len(p_values)
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        if p_values[index] > level / (len(p_values) - rank):
+        if p_values[index] > _LEVEL / (len(p_values) - rank):
             break
         found[index] = True
     return found
@@ -54,16 +53,16 @@ def judged_means(verdicts: Sequence[Judged]) -> list[Judged]:
     ]
 
 
-def lost(verdicts: Sequence[Judged], criteria: Path = CRITERIA) -> list[str]:
+def lost(verdicts: Sequence[Judged]) -> list[str]:
     """The ids of the claims that hold or fail each by itself, and are undecided with Holm's correction over the means
     above that were judged on the same dataset at the same budget.
     """
-    means, ranges = judged_means(verdicts), {one.id: one.range for one in load_criteria(criteria)}
+    means, ranges = judged_means(verdicts), {one.id: one.range for one in load_criteria()}
     kept = rejected([p_value(one.values, ranges[one.id]) for one in means])
     return [one.id for one, decided in zip(means, kept, strict=True) if one.verdict != INCONCLUSIVE and not decided]
 
 
-def corrected_text(verdicts: Sequence[Judged], criteria: Path = CRITERIA) -> str:
+def corrected_text(verdicts: Sequence[Judged]) -> str:
     """'8 means judged, 6 decided, 4 after Holm's correction (no longer: 4, relation-joint)'; empty where none is
     decided.
     """
@@ -71,7 +70,7 @@ def corrected_text(verdicts: Sequence[Judged], criteria: Path = CRITERIA) -> str
     decided = sum(one.verdict != INCONCLUSIVE for one in means)
     if not decided:
         return ""
-    gone = lost(verdicts, criteria)
+    gone = lost(verdicts)
     which = f" (no longer: {', '.join(gone)})" if gone else ""
     kept = f"{decided - len(gone)} after Holm's correction{which}"
     return f"{quantity(len(means), 'mean')} judged, {decided} decided, {kept}"

@@ -83,23 +83,21 @@ class Judged:
         return f"{self.measured}; {self.unit} {' to '.join(ends)}"
 
 
-def load_verdicts(dataset: str, results_root: Path = Path("results"), criteria: Path = CRITERIA) -> tuple[Judged, ...]:
+def load_verdicts(dataset: str, results_root: Path = Path("results")) -> tuple[Judged, ...]:
     """The verdicts of one dataset, in the order of the criteria; empty where nothing was judged.
 
     Raises:
         ResultsError: claims.json is damaged, or was judged by other criteria than are here now.
     """
-    return _load(dataset, results_root, criteria).get("", ())
+    return _load(dataset, results_root).get("", ())
 
 
-def load_budget_verdicts(
-    dataset: str, results_root: Path = Path("results"), criteria: Path = CRITERIA
-) -> dict[str, tuple[Judged, ...]]:
+def load_budget_verdicts(dataset: str, results_root: Path = Path("results")) -> dict[str, tuple[Judged, ...]]:
     """The verdicts that runs under other budgets allow, by the name of the budget; errors as in `load_verdicts`."""
-    return {budget: judged for budget, judged in _load(dataset, results_root, criteria).items() if budget}
+    return {budget: judged for budget, judged in _load(dataset, results_root).items() if budget}
 
 
-def _load(dataset: str, results_root: Path, criteria: Path) -> dict[str, tuple[Judged, ...]]:
+def _load(dataset: str, results_root: Path) -> dict[str, tuple[Judged, ...]]:
     """All that claims.json has, by budget; the experiment's own has no name."""
     path = results_root / dataset / "claims.json"
     if not path.is_file():
@@ -108,8 +106,8 @@ def _load(dataset: str, results_root: Path, criteria: Path) -> dict[str, tuple[J
         document = read_object(path)
         document.expect("schema", SCHEMA)
         document.expect("dataset", dataset)
-        if document.text("criteria_sha256") != sha256(criteria):
-            raise ResultsError(f"{path} was judged by other criteria than {criteria.name} has now")
+        if document.text("criteria_sha256") != sha256(CRITERIA):
+            raise ResultsError(f"{path} was judged by other criteria than {CRITERIA.name} has now")
         others = document.section("other_budgets").values
         return {
             name: _all_judged(f"{path}: {what}", entries)

@@ -48,10 +48,10 @@ class _SeedCurve:
     errors: np.ndarray | None = None
 
 
-def edge_figure(results: DatasetResults, method: str = "boostresnet") -> Figure | None:
+def edge_figure(results: DatasetResults) -> Figure | None:
     """Edge of the hypothesis modules against depth (the paper's Figure 4b)."""
-    curves = _recorded(results, method, lambda entry: entry.edge)
-    return _round_figure(_recorded_caption(results, method), method, curves, r"edge $\tilde\gamma_{t+1}$")
+    curves = _recorded(results, "boostresnet", lambda entry: entry.edge)
+    return _round_figure(_recorded_caption(results, "boostresnet"), "boostresnet", curves, r"edge $\tilde\gamma_{t+1}$")
 
 
 def gamma_figure(results: DatasetResults, analyses: Analyses, method: str = "boostresnet") -> Figure | None:
