@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator
 
 import attrs
@@ -382,6 +383,42 @@ def test_what_is_no_length_is_named(experiment, digits):
     )
     with pytest.raises(TrainingError, match=r"^updates is 0; it counts gradient updates"):
         train_end_to_end(session, updates=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"data": {"train": 1}}, "data must be what datasets.prepared.assemble gives; got dict {'train': 1}"),
+        ({"seed": -1}, "seed must be a whole number from 0 on; got int -1"),
+        ({"seed": 1.0}, "seed must be a whole number from 0 on; got float 1.0"),
+        ({"experiment": "cifar10"}, "experiment must be an Experiment, as of config.load_defaults; got str 'cifar10'"),
+        ({"checkpoints": 3}, "checkpoints must be a folder; got int 3"),
+        (
+            {"observers": print},
+            "observers must be a tuple of functions, as in (progress_of(...),); got builtin_function",
+        ),
+        ({"observers": None}, "observers must be a tuple of functions, as in (progress_of(...),); got NoneType None"),
+        ({"observers": (1,)}, "observers must be a tuple of functions, as in (progress_of(...),); got tuple (1,)"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(experiment, digits, changes, problem):
+    settings = {"data": digits, "updates_per_block": 1, "experiment": experiment} | changes
+    with pytest.raises(TrainingError, match=f"^{re.escape(problem)}"):
+        own_session(network(ConvolutionalStem(1, 4), classes=10), **settings)
+
+
+@pytest.mark.parametrize(
+    "first", [train_boostresnet, lambda session: train_end_to_end(session, updates=2), train_gradient_boosting]
+)
+def test_a_session_is_for_one_training(experiment, digits, tmp_path, monkeypatch, first):
+    monkeypatch.chdir(tmp_path)
+    session = opened(experiment, digits)
+    first(session)
+    rows = {kind: list(found) for kind, found in session.recorder.rows.items()}
+    for again in (first, train_boostresnet, lambda session: train_end_to_end(session, updates=2), train_adaboost_mm):
+        with pytest.raises(TrainingError, match=r"^this session has been trained in already; open another one for"):
+            again(session)
+    assert session.recorder.rows == rows
 
 
 def test_without_parameters_the_line_says_where_they_are_looked_for(digits, tmp_path, monkeypatch):

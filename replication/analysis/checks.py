@@ -37,6 +37,7 @@ NUMBERS_OF_ROUNDS: dict[str, tuple[str, ...]] = {
 }
 # What model.safetensors holds, by method; a network where nothing is said.
 _KINDS = {"adaboost-mm": "ensemble", "gradient-boosting": "ensemble", "hist-gradient-boosting": "scores"}
+_OF_EVALUATION = ("data.exact_test_images",)  # asked of `evaluate`, and nothing to training
 _COUNTS, _WORDS = ("gradient_updates", "cumulative_updates"), ("module", "moved_on")
 _LONGEST_COUNT = 18  # digits
 _ABSENT = "nothing"  # how a parameter is shown that one side does not have
@@ -156,8 +157,10 @@ def _parameters(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[tuple
             continue
         there = there if isinstance(there, dict) else {}
         for key in {**here, **there}:
+            name = f"{section}.{key}"
+            if name in _OF_EVALUATION:
+                continue
             if section not in CHANGE_NO_RUN or (section == "runtime" and key in PRECISIONS):
-                name = f"{section}.{key}"
                 yield name, there.get(key, ADDED_LATER.get(name, _ABSENT)), here.get(key, _ABSENT)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import torch
 
-from replication.analysis.checks import binary_pair, check_finite, check_train_error, read_run_on
+from replication.analysis.checks import binary_pair, check_finite, check_same_parameters, check_train_error, read_run_on
 from replication.analysis.theory import lemma_3_2_difference
 from replication.config import BOOSTED, BinaryParams, Experiment
 from replication.datasets import SPLITS, PreparedDataset
@@ -47,10 +47,11 @@ def evaluate(
         The metrics.
 
     Raises:
-        ResultsError: the run is missing, damaged, or was made from other data.
+        ResultsError: the run is missing, damaged, or was made from other data or with other parameters.
     """
     folder = run_folder(runs_root, experiment.dataset, method, seed)
     description = read_run_on(data, folder, method, seed)
+    check_same_parameters(folder, description, experiment)
     pair = binary_pair(description, folder / "run.json")
     exact = _exact_test_images(experiment, data, pair if method == "boostresnet-binary" else None)
     data = data_of_method(data, method, pair)

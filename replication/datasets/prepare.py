@@ -137,6 +137,7 @@ def statistics(images: Images, scale: int) -> tuple[tuple[float, ...], tuple[flo
     """
     if not 1 <= scale <= 255:
         raise DataError(f"scale is {scale}; it is the largest pixel value there can be, 1 to 255")
+    images = np.asarray(images)  # a tensor says its type and shape in other words
     if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
         raise DataError(
             f"images are {images.dtype} {images.shape}; must be uint8 (N, channels, height, width), one image at least"

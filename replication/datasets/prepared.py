@@ -154,7 +154,7 @@ def load_prepared(
     """
     name = name or path.stem
     mend = f"run `python -m replication prepare {name}` again"
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path} is missing; {mend.removesuffix(' again')}")
     try:
         dataset = _load(path)
@@ -245,7 +245,7 @@ def _validate_arrays(dataset: PreparedDataset) -> None:
         if images.ndim != 4 or images.shape[1:] != shape or images.shape[1] != channels or 0 in images.shape:
             raise ValueError(
                 f"{split} images have shape {images.shape}, must be (N, {channels}, height, width), N at least 1, all "
-                "alike"
+                f"alike, with {channels} channels, of as many as mean and std have numbers"
             )
         if images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
             raise ValueError(

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from replication.config import UNCHANGED
+from replication.errors import ResultsError
 from replication.report.fields import Fields, read_rows
 from replication.report.formats import (
     Estimate,
@@ -27,6 +28,7 @@ from replication.report.labels import DATASET_LABELS, UNOFFICIAL
 from replication.report.results import Run
 
 Value = Callable[["AblationRun"], float]
+_AGAIN = "get it back from git, or measure again: python -m replication ablate DATASET"
 _NONE, _SPACE = "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 HEADINGS = (
     "What is changed", "Updates", "Test", "Official test", "Test less default", "Validation less default",
@@ -83,7 +85,12 @@ def load_ablations(dataset: str, results_root: Path = Path("results")) -> tuple[
         ResultsError: it is damaged.
     """
     path = results_root / dataset / "ablations.csv"
-    runs = tuple(map(_run, read_rows(path))) if path.is_file() else ()
+    try:
+        runs = tuple(map(_run, read_rows(path))) if path.is_file() else ()
+    except ResultsError as error:
+        raise ResultsError(f"{error}; {_AGAIN}") from None
+    if path.is_file() and not runs:
+        raise ResultsError(f"{path} has no rows; {_AGAIN}")
     groups: dict[tuple[str, str, float], list[AblationRun]] = {}
     for run in runs:
         groups.setdefault((run.variant, run.method, run.budget), []).append(run)

@@ -15,7 +15,8 @@ import attrs
 
 from replication.config import BOOSTED, CHANGE_NO_RUN, PRECISIONS
 from replication.errors import ResultsError
-from replication.report.fields import read_object, read_rows
+from replication.files import sha256
+from replication.report.fields import Fields, read_object, read_rows
 from replication.report.labels import LABEL_BOOSTING, METHOD_STYLES, STOCK_LIBRARY
 from replication.report.records import (
     HistoryPoint,
@@ -150,6 +151,7 @@ def load_run(path: Path, dataset: str, method: str, seed: int, again: str = "") 
             for name, expected in (("dataset", dataset), ("method", method), ("seed", seed)):
                 fields.expect(name, expected)
         run.expect("schema", SCHEMA)
+        _check_digests(path, run)
         history = tuple(map(read_history_point, read_rows(path / "history.csv")))
         rows = read_rows(path / "rounds.csv")
         rounds = tuple(map(read_round, rows)) if method in BOOSTED else ()
@@ -162,6 +164,14 @@ def load_run(path: Path, dataset: str, method: str, seed: int, again: str = "") 
         return Run(path, dataset, method, seed, read_metrics(metrics), history, rounds, timing, read_info(run))
     except ResultsError as error:
         raise ResultsError(f"{error}; {mend}") from None
+
+
+def _check_digests(path: Path, run: Fields) -> None:
+    """Hold a run's tables against the checksums in its run.json, which older ones do not have."""
+    digests = run.section("sha256").values if "sha256" in run.values else {}
+    for name in PUBLISHED:
+        if name in digests and sha256(path / name) != digests[name]:
+            raise ResultsError(f"{path / name} is not what training wrote")
 
 
 def _seeds(folder: Path) -> list[int]:

@@ -87,6 +87,11 @@ def results_points(name: str, values: Mapping[str, Any]) -> list[Point]:
     return [Point(key, value, step, at) for key, value in numbers.items() if value is not None]
 
 
+def _reason(error: Exception) -> str:
+    """Ours are sentences; of others the type says more than the text, as of a KeyError."""
+    return str(error).partition("; ")[0] if isinstance(error, ReplicationError) else f"{error!r:.80}"
+
+
 def read_run(run_dir: Path, other_budget: str = "") -> dict[str, Any]:
     """run.json of a complete run directory.
 
@@ -105,7 +110,7 @@ def read_run(run_dir: Path, other_budget: str = "") -> dict[str, Any]:
         run = dict(read_json(run_dir / "run.json"))
         _check(run)
     except (ReplicationError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ResultsError(f"{run_dir}/run.json is malformed ({error!r:.80}); train the run again") from error
+        raise ResultsError(f"{run_dir}/run.json is malformed ({_reason(error)}); train the run again") from error
     check_digests(run_dir, run)
     return run | ({OTHER_BUDGET: other_budget} if other_budget else {})
 

@@ -94,6 +94,7 @@ class BoostResNetTrainer:
 
         Nothing of the network stays frozen: whoever has it may train it further.
         """
+        self.session.check_unused()
         saved = self.session.checkpoints.load()
         if saved is not None:
             self._restore(saved)

@@ -27,9 +27,12 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
         Gradient updates in total, those already done counted in.
 
     Raises:
-        TrainingError: `updates` is no positive integer, or the checkpoints are another method's.
+        TrainingError: `updates` is no positive integer, the session has been trained in already, other than to what is
+            `done`, or the checkpoints are another method's.
     """
     check_length("updates", updates)
+    if not done:
+        session.check_unused()
     experiment, network, checkpoints = session.experiment, session.network, session.checkpoints
     network.requires_grad_(True)
     images, phase = session.prefix(), int(done > 0)

@@ -89,12 +89,13 @@ def model_kind(description: dict[str, Any]) -> str:
     return str(description["model"].get("kind", "resnet"))
 
 
-def load_model(folder: Path) -> ResNet | Ensemble:
+def load_model(folder: str | Path) -> ResNet | Ensemble:
     """The trained model of a run directory, on the CPU, in evaluation mode; needs nothing of boosting.
 
     Raises:
         ResultsError: the run is missing, damaged, does not fit its own description, or kept no model.
     """
+    folder = Path(folder)
     description = read_description(folder)
     network = _build(description, folder)
     _load_weights(network, folder)

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from replication.config import Experiment, load_defaults
 from replication.datasets import PreparedDataset
 from replication.datasets.loader import DeviceSplit, to_device_split
+from replication.errors import TrainingError
 from replication.fitting import check_fits, check_placeable
 from replication.models import ResNet, build_network
 from replication.training.checkpoint import Checkpoints, run_key, what_determines
@@ -57,6 +58,11 @@ class Session:
         network = placed(network.requires_grad_(True), self.experiment, self.device)
         check_fits(network, self.train.normalise(self.train.images[:1]), self.network.head.linear.out_features)
         return attrs.evolve(self, network=network, own_network=True)
+
+    def check_unused(self) -> None:
+        """TrainingError where a training has begun in it: the recorder has the rows of one, the network its weights."""
+        if any(self.recorder.rows.values()):
+            raise TrainingError("this session has been trained in already; open another one for every training")
 
     def prefix(self) -> FrozenPrefix:
         """An empty prefix of the session's network."""
@@ -108,7 +114,7 @@ def own_session(
     *,
     updates_per_block: int,
     seed: int = 0,
-    checkpoints: Path | None = None,
+    checkpoints: str | Path | None = None,
     experiment: Experiment | None = None,
     observers: tuple[Observer, ...] = (),
 ) -> Session:
@@ -130,11 +136,12 @@ def own_session(
 
     Raises:
         ConfigError: there is no params.yaml in the working directory, and no `experiment`.
-        TrainingError: the network does not fit the data, `updates_per_block` is no positive integer, or there is no
-            such device.
+        TrainingError: the network does not fit the data, `updates_per_block` is no positive integer, another argument
+            is not of its kind, or there is no such device.
     """
     check_length("updates_per_block", updates_per_block)
     experiment = experiment or load_defaults("digits")
+    _check_arguments(data, seed, experiment, checkpoints, observers)
     lengths = attrs.evolve(
         experiment.boostresnet, updates_per_block=updates_per_block, check_interval=updates_per_block
     )
@@ -145,6 +152,21 @@ def own_session(
         return session
     folder = Path(checkpoints) / run_key(_determines(session, data))
     return attrs.evolve(session, checkpoints=Checkpoints(folder, experiment.checkpoint))
+
+
+def _check_arguments(data: object, seed: object, experiment: object, checkpoints: object, observers: object) -> None:
+    """Of somebody's own script, which no type checker may have seen."""
+    functions = isinstance(observers, tuple) and all(map(callable, observers))
+    for name, found, fits, wanted in (
+        ("data", data, isinstance(data, PreparedDataset), "what datasets.prepared.assemble gives"),
+        ("seed", seed, type(seed) is int and seed >= 0, "a whole number from 0 on"),
+        ("experiment", experiment, isinstance(experiment, Experiment), "an Experiment, as of config.load_defaults"),
+        ("checkpoints", checkpoints, checkpoints is None or isinstance(checkpoints, str | Path), "a folder"),
+        ("observers", observers, functions, "a tuple of functions, as in (progress_of(...),)"),
+    ):
+        if not fits:
+            shown = " ".join(repr(found).split())
+            raise TrainingError(f"{name} must be {wanted}; got {type(found).__name__} {shown:.40}")
 
 
 def _determines(session: Session, data: PreparedDataset) -> dict[str, Any]:

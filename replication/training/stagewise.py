@@ -88,6 +88,7 @@ class StagewiseTrainer:
 
     def train(self) -> Outcome:
         """All rounds, from the checkpoint on if there is one; gives their weighted sum."""
+        self.session.check_unused()
         saved = self.session.checkpoints.load()
         if saved is not None:
             self._restore(saved)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from replication.analysis.evaluate import _boosting_metrics, _ensemble_metrics, _exact_test_images
+from replication.analysis.evaluate import _boosting_metrics, _ensemble_metrics, _exact_test_images, evaluate
 from replication.config import BinaryParams
 from replication.datasets.sources import Source
+from replication.errors import ResultsError
+from replication.training.train import train
 
 CIFAR10_COPY = "f7b2a3fea01f4bb414222f9d4a4c1122"
 
@@ -63,3 +65,12 @@ def test_no_more_images_are_trusted_than_are_known(experiment, digits, monkeypat
     copy = attrs.evolve(digits, official=False, sources=(Source("archive", "0" * 32, 1, official=False),))
     changed = attrs.evolve(experiment, data=attrs.evolve(experiment.data, exact_test_images=100))
     assert _exact_test_images(changed, copy, None) == 20
+
+
+def test_a_run_of_other_parameters_replaces_no_published_one(experiment, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(experiment, digits, "e2e", 0, tmp_path / "runs")
+    faster = attrs.evolve(experiment, optimizer=attrs.evolve(experiment.optimizer, learning_rate=0.5))
+    with pytest.raises(ResultsError, match=r"optimizer\.learning_rate = 0\.001, and params\.yaml has 0\.5"):
+        evaluate(faster, digits, "e2e", 0, tmp_path / "runs", tmp_path / "results")
+    assert not (tmp_path / "results").exists()

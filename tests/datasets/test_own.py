@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from replication.datasets import SPLITS
 from replication.datasets.prepare import statistics
 from replication.datasets.prepared import PreparedDataset, assemble
 from replication.errors import DataError
@@ -65,6 +67,15 @@ def test_what_does_not_fit_is_named(changes, problem):
 def test_statistics_of_what_are_no_images_are_refused(images):
     with pytest.raises(DataError, match=r"images are .*must be uint8 \(N, channels, height, width\)"):
         statistics(images, 255)
+
+
+def test_tensors_are_as_good_as_arrays():
+    images = {split: np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), np.uint8) for split in SPLITS}
+    tensors = {split: torch.from_numpy(pixels) for split, pixels in images.items()}
+    assert statistics(tensors["train"], 255) == statistics(images["train"], 255)
+    assert own(images=tensors).content_hash == own(images=images).content_hash
+    with pytest.raises(DataError, match=r"^images are float32 \(4, 3, 8, 8\); must be uint8 \(N, channels, height"):
+        statistics(tensors["train"].float(), 255)
 
 
 def test_all_three_splits_are_needed():

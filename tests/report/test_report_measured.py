@@ -432,6 +432,14 @@ def test_variants_of_several_datasets_in_one_markdown_table(tmp_path: Path) -> N
     assert markdown_ablations({"svhn": ()}) == "No deviation was measured."
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_table_without_rows_is_damaged_and_not_none(tmp_path: Path, left: int) -> None:
+    path = plant_ablations(tmp_path)
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:left]), encoding="utf-8")
+    with pytest.raises(ResultsError, match=rf"^{path} has no rows; get it back from git, or measure again: python -m"):
+        load_ablations("digits", tmp_path)
+
+
 def test_accuracy_on_the_official_images_of_a_copy_stands_where_all_seeds_have_it(tmp_path: Path) -> None:
     path = plant_ablations(tmp_path, "cifar10")
     assert "Official test" not in latex_ablations(load_ablations("cifar10", tmp_path))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from replication.errors import ResultsError
+from replication.files import sha256
 from replication.report.results import load_results
 from tests.report.synthetic import Plant, edit_json
 
@@ -92,6 +93,17 @@ def test_damaged_files_give_one_line(plant: Plant, tmp_path: Path) -> None:
         (folder / "metrics.json").write_text(text, encoding="utf-8")
         with pytest.raises(ResultsError, match=r"metrics\.json"):
             load_results("digits", tmp_path / "results")
+
+
+def test_a_table_cut_between_two_rows_is_not_what_training_wrote(plant: Plant, tmp_path: Path) -> None:
+    """It reads well, and would give other verdicts."""
+    folder = plant("digits", "boostresnet", 0)
+    table = folder / "rounds.csv"
+    edit_json(folder / "run.json", lambda value: value["sha256"].update({table.name: sha256(table)}))
+    load_results("digits", tmp_path / "results")
+    table.write_text("".join(table.read_text(encoding="utf-8").splitlines(keepends=True)[:4]), encoding="utf-8")
+    with pytest.raises(ResultsError, match=rf"^{table} is not what training wrote; publish it again: python -m repl"):
+        load_results("digits", tmp_path / "results")
 
 
 def test_empty_cells_are_unmeasured(plant: Plant, tmp_path: Path) -> None:

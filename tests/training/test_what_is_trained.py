@@ -143,8 +143,9 @@ def test_by_resampling_learners_go_by_boostresnets_loss_on_images_drawn_by_their
 
 
 def test_how_adaboost_mms_learners_are_trained_is_what_the_parameters_say(session):
-    opened, weights = session(), []
+    weights = []
     for name, booster in (("surrogate", AdaBoostMMBooster), ("resampled", ResampledAdaBoostMMBooster)):
+        opened = session()
         weak_learners = attrs.evolve(opened.experiment.weak_learners, adaboost_training=name)
         experiment = attrs.evolve(opened.experiment, weak_learners=weak_learners)
         assert type(adaboost_mm_booster(experiment, LABELS, 3)) is booster

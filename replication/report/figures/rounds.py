@@ -7,6 +7,7 @@ mean that does not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import attrs
@@ -67,20 +68,21 @@ def covariance_figure(results: DatasetResults, analyses: Analyses, method: str =
 
     Beside that of Definition 4.1, hollow and dashed, the one that Theorem 4.2's proof needs, where it was analysed.
     """
-    figure = _condition_figure(results, analyses, method, "covariance", "covariance")
+    found = analyses.get(method, ())
+    both = found and all(_PROOF in row.values for analysis in found for row in analysis.rows("theory"))
+    definition = Line2D([], [], color=GREY, marker="o", label="Definition 4.1")
+    with_alpha = Line2D([], [], color=GREY, marker="o", label=r"proof, with $\alpha$", **_PROOF_LOOK)
+    handles = (definition, with_alpha) if both else ()
+    figure = _condition_figure(results, analyses, method, "covariance", "covariance", handles)
     if figure is None:
         return None
     (axes,) = figure.axes
     axes.axhline(0.0, color="0.25", linewidth=0.8)
-    found = analyses.get(method, ())
     shown = _condition_curves(results, found, method, "covariance")
-    if found and all(_PROOF in row.values for analysis in found for row in analysis.rows("theory")):
+    if both:
         proof = _analysed(found, _PROOF)
         _draw_seeds(axes, proof, method, **_PROOF_LOOK)
         shown += proof
-        definition = Line2D([], [], color=GREY, marker="o", label="Definition 4.1")
-        with_alpha = Line2D([], [], color=GREY, marker="o", label=r"proof, with $\alpha$", **_PROOF_LOOK)
-        axes.legend(handles=[definition, with_alpha], fontsize=7, loc="best", handlelength=2.2)
     _covariance_axis(axes, np.abs(np.concatenate([curve.y for curve in shown])))
     return figure
 
@@ -97,11 +99,18 @@ def _covariance_axis(axes: Axes, sizes: np.ndarray) -> None:
     axes.yaxis.set_major_locator(locator)
 
 
-def _condition_figure(results: DatasetResults, analyses: Analyses, method: str, name: str, label: str) -> Figure | None:
+def _condition_figure(
+    results: DatasetResults,
+    analyses: Analyses,
+    method: str,
+    name: str,
+    label: str,
+    handles: Sequence[Line2D] = (),
+) -> Figure | None:
     """One half of the weak learning condition: as analysed, or as the runs themselves recorded it."""
     found = analyses.get(method, ())
     text = analysed_caption(results, analyses, [method]) if found else _recorded_caption(results, method)
-    return _round_figure(text, method, _condition_curves(results, found, method, name), label)
+    return _round_figure(text, method, _condition_curves(results, found, method, name), label, handles)
 
 
 def _condition_curves(results: DatasetResults, found: Sequence[Analysis], method: str, name: str) -> list[_SeedCurve]:
@@ -136,8 +145,10 @@ def _analysed(found: Sequence[Analysis], name: str) -> list[_SeedCurve]:
     return curves
 
 
-def _round_figure(text: str, method: str, curves: Sequence[_SeedCurve], label: str) -> Figure | None:
-    """A line per seed, and below the axes which marker is whose."""
+def _round_figure(
+    text: str, method: str, curves: Sequence[_SeedCurve], label: str, handles: Sequence[Line2D] = ()
+) -> Figure | None:
+    """A line per seed, and below the axes which marker is whose, and `handles`."""
     if not curves:
         return None
     figure, (axes,) = new(ROUND, text)
@@ -148,8 +159,10 @@ def _round_figure(text: str, method: str, curves: Sequence[_SeedCurve], label: s
         Line2D([], [], label=f"seed {curve.seed}", linewidth=0.7, **seed_look(method, number))
         for number, curve in enumerate(curves)
     ]
+    # A legend fills its columns first: the seeds in one row, the others below.
+    by_column = [one for pair in zip_longest(seeds, handles) for one in pair if one is not None]
     figure.legend(
-        handles=seeds, loc="outside lower center", ncols=min(len(seeds), 5), fontsize=7, handlelength=1.8,
+        handles=by_column, loc="outside lower center", ncols=min(len(seeds), 5), fontsize=7, handlelength=1.8,
         columnspacing=1.2, borderpad=0.1,
     )  # fmt: skip
     return figure
