@@ -427,6 +427,17 @@ def test_the_figure_shows_end_to_end_alone_where_its_curve_does_not_go_on_from_t
     assert "budget 0.01, 0.02, 0.04" in apart.axes[0].get_title(loc="right") + apart.axes[1].get_title(loc="right")
 
 
+def test_the_figure_shows_end_to_end_trained_anew_beside_boostresnet_as_well(planted: Path) -> None:
+    plant_other_methods(planted)  # at 0.04, where BoostResNet is
+    history = planted / "digits/budgets/0.04/digits/e2e/seed1/history.csv"
+    rows = read_csv(history)
+    write_csv(history, tuple(rows[0]), [rows[0] | {"train_accuracy": "0.5"}, *rows[1:]])
+    figure = budgets_figure(load(planted), load_cost("digits", planted))
+    assert figure is not None
+    whole, longer = figure.axes[0].get_lines()[3:]
+    assert (whole.get_xdata()[-1], longer.get_xdata()[-1]) == (2800, 5600)
+
+
 def test_without_a_test_curve_the_figure_shows_the_validation_split(planted: Path) -> None:
     for path in [*planted.glob("**/rounds.csv"), *planted.glob("**/history.csv")]:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))

@@ -28,26 +28,28 @@ from replication.report.figures.training import boosting_figure
 from replication.report.results import Run
 
 # BoostResNet's own look is that of the experiment's own budget; longer blocks are darker, shorter ones lighter.
-_LONGER: tuple[dict[str, Any], ...] = ({"color": "#004B78", "marker": "^"}, {"color": "#001E30", "marker": "D"})
+_LONGER: tuple[dict[str, Any], ...] = (
+    {"color": "#004B78", "marker": "^"}, {"color": "#00304D", "marker": "D"}, {"color": "#00121C", "marker": "s"},
+)  # fmt: skip
 _SHORTER: tuple[dict[str, Any], ...] = ({"color": "#7FB8DE", "marker": "v"}, {"color": "#B5D6EC", "marker": "<"})
-_ALONE: dict[str, Any] = {"color": "#8F3E00", "marker": "D"}  # end to end under a budget of its own
+_FURTHER: dict[str, Any] = {"color": "#8F3E00", "marker": "D"}  # end to end under another budget
 
 
 def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | None:
     """Left, where operations were counted: held-out accuracy of BoostResNet after every round and of end to end,
-    against the operations behind it. Right: the edge against depth. Mean and range over seeds. End to end alone under a
+    against the operations behind it. Right: the edge against depth. Mean and range over seeds. End to end under another
     budget has a line of its own where its curve does not go on from that of the others.
     """
-    alone, budgets = [one for one in budgets if not one.runs], with_boostresnet(budgets)
+    further, budgets = [one for one in budgets if not one.own and one.results.of("e2e")], with_boostresnet(budgets)
     if not budgets:
         return None
-    alone = [one for one in alone if not _is_joined(one, budgets[0].compared.of("e2e"))][-1:]
+    further = [one for one in further if not _is_joined(one, budgets[0].compared.of("e2e"))][-1:]
     counted = cost is not None and all(operations(run, cost) for budgeted in budgets for run in budgeted.runs)
     shown = {f"{budgeted.budget:g}": budgeted.runs for budgeted in budgets}
-    shown |= {f"{one.budget:g}": one.results.of("e2e") for one in alone} if counted else {}
+    shown |= {f"{one.budget:g}": one.results.of("e2e") for one in further} if counted else {}
     figure, axes = new(WIDE, caption(budgets[0].results, shown), columns=2 if counted else 1)
     if counted and cost is not None:
-        _draw_accuracy(axes[0], budgets, alone, cost)
+        _draw_accuracy(axes[0], budgets, further, cost)
     for look, budgeted in zip(_looks(budgets), budgets, strict=True):
         edges = [
             (np.array([float(entry.block) for entry in run.rounds]), _column(run.rounds, "edge"))
@@ -62,7 +64,7 @@ def budgets_figure(budgets: Sequence[Budgeted], cost: Cost | None) -> Figure | N
     ]
     if counted and budgets[0].compared.of("e2e"):
         lines.append(handle("e2e"))
-        lines += [handle("e2e", f"End to end,\nbudget {one.budget:g}", **_ALONE) for one in alone]
+        lines += [handle("e2e", f"End to end,\nbudget {one.budget:g}", **_FURTHER) for one in further]
     figure.legend(handles=lines, loc="outside right center", handlelength=2.0)
     return figure
 
@@ -73,7 +75,7 @@ def longest_boosting_figure(budgets: Sequence[Budgeted]) -> Figure | None:
     return boosting_figure(longest.results) if longest else None
 
 
-def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], alone: Sequence[Budgeted], cost: Cost) -> None:
+def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], further: Sequence[Budgeted], cost: Cost) -> None:
     runs = [run for budgeted in budgets for run in budgeted.runs]
     held_out = "test" if any(point.test_accuracy is not None for run in runs for point in run.history) else "validation"
     for look, budgeted in zip(_looks(budgets), budgets, strict=True):
@@ -82,8 +84,8 @@ def _draw_accuracy(axes: Axes, budgets: Sequence[Budgeted], alone: Sequence[Budg
         ]
         draw_mean(axes, curves, "boostresnet", **look)
     draw_mean(axes, _by_updates(budgets[0].compared.of("e2e"), held_out), "e2e")
-    for one in alone:
-        draw_mean(axes, _by_updates(one.results.of("e2e"), held_out), "e2e", **_ALONE)
+    for one in further:
+        draw_mean(axes, _by_updates(one.results.of("e2e"), held_out), "e2e", **_FURTHER)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("operations, in end-to-end updates")
