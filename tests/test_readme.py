@@ -358,6 +358,12 @@ def runs_in_prose() -> dict[str, list[float]]:
     sets = {one.budget: [differences(one, cost, "validation", too=too) for too in (False, True)] for one in budgets}
     sets[twice.budget].reverse()
     by_first, by_further = ([-100 * fmean(both[which]) for both in sets.values()] for which in (0, 1))
+    # What README and ANSWERS call decided of all these.
+    assert [decided(both[0]) for both in sets.values()] == [True, False, False, False]
+    assert all(decided(both[1]) for both in sets.values())
+    assert {split: decided(lead) for split, lead in lead_twice.items()} == {
+        "test": False, "validation": True, "exact_test": True,
+    }  # fmt: skip
     over_control = [
         fmean(
             found["mean"] - found["control_mean"] for found in (analysis(name, seed)["alignment"] for seed in range(3))
@@ -849,6 +855,11 @@ def final(runs: str, split: str) -> list[float]:
     """Accuracy at the end of each seed's run, in per cent."""
     paths = sorted((ROOT / "results" / runs).glob("seed*/metrics.json"))
     return [100 * json.loads(path.read_text(encoding="utf-8"))[f"{split}_accuracy"] for path in paths]
+
+
+def decided(differences: list[float]) -> bool:
+    interval = student_interval(differences)
+    return interval is not None and interval[0] * interval[1] > 0
 
 
 def extremes(values: list[int]) -> list[float]:
