@@ -17,6 +17,7 @@ from replication.config import OtherBudget, Variant, load_experiment
 from replication.datasets.prepare import prepare
 from replication.errors import ConfigError, ResultsError
 from replication.files import read_csv
+from replication.report.ablations import load_ablations
 from replication.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +46,12 @@ def trained(monkeypatch):
 
     monkeypatch.setattr("replication.scratch_runs.train", counted)
     return calls
+
+
+def test_a_dataset_without_variants_has_a_table_that_the_report_takes(experiment, digits):
+    assert measure_ablations(experiment, (), digits, (0, 1)) == []
+    assert Path("results/digits/ablations.csv").read_text().strip() == ",".join(COLUMNS)
+    assert load_ablations("digits") == ()
 
 
 def test_the_default_is_the_run_and_the_variant_is_trained_as_it_says(experiment, exponential, digits, trained):

@@ -79,7 +79,8 @@ class Ablated:
 
 
 def load_ablations(dataset: str, results_root: Path = Path("results")) -> tuple[Ablated, ...]:
-    """The variants of ablations.csv in their order, the default among them; none where it does not exist.
+    """The variants of ablations.csv in their order, the default among them; none where it does not exist, or has but
+    its header, as for a dataset of which params.yaml has no variants.
 
     Raises:
         ResultsError: it is damaged.
@@ -89,8 +90,8 @@ def load_ablations(dataset: str, results_root: Path = Path("results")) -> tuple[
         runs = tuple(map(_run, read_rows(path))) if path.is_file() else ()
     except ResultsError as error:
         raise ResultsError(f"{error}; {_AGAIN}") from None
-    if path.is_file() and not runs:
-        raise ResultsError(f"{path} has no rows; {_AGAIN}")
+    if path.is_file() and not path.stat().st_size:
+        raise ResultsError(f"{path} is empty; {_AGAIN}")
     groups: dict[tuple[str, str, float], list[AblationRun]] = {}
     for run in runs:
         groups.setdefault((run.variant, run.method, run.budget), []).append(run)
