@@ -82,8 +82,8 @@ def _with_curves(own: DatasetResults, by_budget: dict[float, DatasetResults]) ->
     others = [found for found in by_budget.values() if found is not own]
     budgets = []
     for budget, found in by_budget.items():
-        # Where curves do not go together, a budget's own run comes first, then the experiment's.
-        end_to_end = [run for one in (found, own, *others) for run in one.of("e2e")]
+        # Where curves do not go together, the experiment's run comes first, then the budget's own.
+        end_to_end = [run for one in (own, found, *others) for run in one.of("e2e")]
         curves = _curves(end_to_end)
         further = _curves([run for run in end_to_end if not agree(run, curves[run.seed])])
         runs = dict(found.runs)

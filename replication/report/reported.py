@@ -14,7 +14,8 @@ NOT_AVAILABLE = "not available to us"
 SOURCES: dict[str, str] = {
     "P": "the paper's text",
     "A": "the authors' released code",
-    "Q": "the paper's value as quoted by a third-party report, not checked against the paper's own tables",
+    "Q": "the paper's value as quoted by a third-party report (which one was not recorded), not checked against the "
+    "paper's own tables",
     "?": "stated nowhere we could find; our choice",
 }
 

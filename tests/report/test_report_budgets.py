@@ -146,9 +146,10 @@ def test_curves_of_end_to_end_go_on_where_a_longer_run_has_the_same_beginning(pl
     rows = read_csv(history)
     write_csv(history, tuple(rows[0]), [rows[0] | {"train_accuracy": "0.5"}, *rows[1:]])
     apart = load(planted)
-    assert apart[0].compared.of("e2e")[0] == apart[1].compared.of("e2e")[0] == own, "another training: it is not joined"
-    longer = apart[2].compared.of("e2e")[0]
-    assert longer == apart[2].results.of("e2e")[0] and longer.path == history.parent, "a budget's own run comes first"
+    for budgeted in apart:
+        assert budgeted.compared.of("e2e")[0] == own, "another training is not joined, and the experiment's comes first"
+    longer = apart[2].compared_too.of("e2e")[0]
+    assert longer == apart[2].results.of("e2e")[0] and longer.path == history.parent
 
 
 def test_end_to_end_runs_of_another_machine_are_held_against_too(planted: Path) -> None:
@@ -160,19 +161,19 @@ def test_end_to_end_runs_of_another_machine_are_held_against_too(planted: Path) 
         rows = read_csv(history)
         write_csv(history, tuple(rows[0]), [row | {"validation_accuracy": "0.25"} for row in rows])
     budgets = load(planted)
-    for split in ("test", "validation"):
-        assert differences(budgets[1], cost, split) == differences(before[1], cost, split)
-        assert differences(budgets[2], cost, split, too=True) == differences(before[2], cost, split), "changed places"
+    for earlier, later in zip(before, budgets, strict=True):
+        for split in ("test", "validation"):
+            assert differences(earlier, cost, split) == differences(later, cost, split), "the experiment's come first"
     assert differences(budgets[1], cost, too=True) == [], "their curve begins later"
-    found = differences(budgets[2], cost, "validation")
+    found = differences(budgets[2], cost, "validation", too=True)
     ends = [run.history[-1].validation_accuracy for run in budgets[2].runs]
     assert found == pytest.approx([(end or 0) - 0.25 for end in ends]) and len(found) == 3
     markdown = markdown_budgets([(budgets, cost)])
-    further = [difference_text(differences(before[2], cost, split)) for split in ("test", "validation")]
+    further = [difference_text(differences(budgets[2], cost, split, too=True)) for split in ("test", "validation")]
     in_prose = budget_numbers(budgets, cost)["budgets/compared/validation/further"]
     assert in_prose.replace("\N{NO-BREAK SPACE}points", "") == further[1]
     sentence = f"0.04: test {further[0]}, validation {further[1]}."
-    assert f"digits, by further end-to-end runs, of budget 0.02, 0.04: {sentence}" in markdown
+    assert f"digits, by further end-to-end runs, of budget 0.04: {sentence}" in markdown
     assert "by end-to-end runs of budget" not in markdown
     # Where the first curves end too early, the further ones are what there is.
     short = [attrs.evolve(run, history=run.history[:1]) for run in budgets[2].compared.of("e2e")]
@@ -181,7 +182,7 @@ def test_end_to_end_runs_of_another_machine_are_held_against_too(planted: Path) 
     assert differences(longest, cost) == differences(budgets[2], cost, too=True) != []
     assert differences(longest, cost, too=True) == []
     markdown = markdown_budgets([((*budgets[:2], longest), cost)])
-    assert "- digits: at budget 0.04, by end-to-end runs of budget 0.02." in markdown
+    assert "- digits: at budget 0.04, by end-to-end runs of budget 0.04." in markdown
 
 
 def test_other_methods_under_another_budget(planted: Path) -> None:
