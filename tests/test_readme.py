@@ -133,7 +133,7 @@ def test_pages_are_sound(page: Path) -> None:
 
 def test_the_examples_for_own_networks_run() -> None:
     text = (ROOT / "docs/OWN-NETWORK.md").read_text(encoding="utf-8")
-    example, settings = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    example, linear, less_memory = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     example = example.replace("updates_per_block=100", "updates_per_block=1")
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
@@ -145,13 +145,17 @@ def test_the_examples_for_own_networks_run() -> None:
     assert [line.split()[0] for line in rounds] == ["stem", "block1", "block2"]
     assert predicted.startswith("predicted: ['") and predicted.count("'") == 10, "a class for each of five images"
     assert truth.startswith("in truth:  ['") and truth.count("'") == 10
-    code = example.replace("train_boostresnet(session)", "train_end_to_end(session, updates=1)")
-    code = "from replication.training.end_to_end import train_end_to_end\n" + settings + code
-    code = code.replace("updates_per_block=1)", "updates_per_block=1, experiment=settings)")
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0 and "\npredicted: " in done.stdout, done.stderr
+    with_settings = example.replace("updates_per_block=1,", "updates_per_block=1, experiment=settings,")
+    assert with_settings != example
+    end_to_end = with_settings.replace("train_boostresnet(session)", "train_end_to_end(session, updates=1)")
+    for code in (
+        "from replication.training.end_to_end import train_end_to_end\n" + linear + end_to_end,
+        linear + less_memory + with_settings,
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0 and "\npredicted: " in done.stdout, done.stderr
 
 
 def test_the_tutorial_prints_what_it_shows() -> None:
