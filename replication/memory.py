@@ -8,8 +8,8 @@ import errno
 import re
 
 ADVICE = (
-    "lower runtime.memory_limit_gib, evaluation.batch_size or optimizer.batch_size in params.yaml, or use a machine"
-    " with more memory"
+    "lower runtime.memory_limit_gib (on a GPU host_limit_gib, too), evaluation.batch_size or optimizer.batch_size in"
+    " params.yaml, or use a machine with more memory"
 )
 # PyTorch's CPU allocator, C++ and oneDNN raise RuntimeErrors, the dynamic loader an ImportError.
 _SIGNS = re.compile(

@@ -42,7 +42,7 @@ def build_network(model: ModelParams, image_shape: tuple[int, int, int], num_cla
     """
     builders = {"released": _released, "paper-text": _paper_text, "mlp": _mlp}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
         return builders[model.reading](model, image_shape, num_classes)
 
 

@@ -34,7 +34,7 @@ def build_weak_learner(
     if model.reading != "released":
         return build_network(ModelParams(model.reading, 1, model.width), image_shape, num_classes, seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
         parts = [ConvolutionalStem(image_shape[0], model.width), ReleasedBlock(model.width, model.width, stride=1)]
         head = Head(model.width, num_classes, pool=True)
     return ResNet(parts, ["stem", "block1"], head, stage_starts=(), flatten=False)

@@ -90,7 +90,7 @@ class HypothesisFactory:
             averaged = self._network.head.pool if of_last_stage else self._kind != "linear-flattened"
             pool, weight = len(shape) == 3 and averaged, self._network.head.linear.weight
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self._seed + (module if self._kind == "linear-anew" else 0))
+                torch.default_generator.manual_seed(self._seed + (module if self._kind == "linear-anew" else 0))
                 head = Head(shape[0] if pool else math.prod(shape), weight.shape[0], pool=pool)
             self._heads[module] = head.to(weight.device)
         return self._heads[module]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -18,7 +19,11 @@ import torch
 from replication.config import RuntimeParams
 from replication.errors import TrainingError
 
-_COMPILERS = (os.environ.get("CXX", "c++"), "g++", "clang++")
+# What torch.compile needs, by the type of device: the language, what to install, and what it may be called.
+_COMPILERS = {
+    "cpu": ("C++", "g++", (os.environ.get("CXX", "c++"), "g++", "clang++")),
+    "cuda": ("C", "gcc", (os.environ.get("CC", "gcc"), "gcc", "clang")),
+}
 # What tells apart processors of one name: x86's keys in /proc/cpuinfo, and ARM's.
 _GENERATION = ("cpu family", "model", "stepping", "CPU implementer", "CPU part")
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
@@ -38,8 +43,12 @@ def choose_device(runtime: RuntimeParams) -> torch.device:
     if name == "cuda" and "LOCAL_RANK" in os.environ:  # one process per GPU, as torchrun starts them
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(name)
-    if device.type == "cpu" and runtime.compile == "always" and not any(map(shutil.which, _COMPILERS)):
-        raise TrainingError("runtime.compile: always needs a C++ compiler on a CPU; install g++, or set it to never")
+    if runtime.compile == "always" and device.type in _COMPILERS:
+        language, package, names = _COMPILERS[device.type]
+        if not any(map(shutil.which, names)):
+            raise TrainingError(
+                f"runtime.compile: always needs a {language} compiler; install {package}, or set it to never"
+            )
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise TrainingError("runtime.device asks for CUDA and PyTorch sees no GPU here; set it to auto or cpu")
@@ -60,8 +69,21 @@ def choose_device(runtime: RuntimeParams) -> torch.device:
     return device
 
 
+def forget_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory` begin anew, as far as the system can: what an earlier run in this process took is not the next
+    one's. What is still held counts.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):  # Linux alone has it, and some containers do not let it be written
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory(device: torch.device) -> int:
-    """Most memory held so far, in bytes: by the CUDA allocator, or resident in this process on the CPU."""
+    """Most memory held since `forget_peak_memory`, in bytes: by the CUDA allocator, or resident in this process on the
+    CPU (there, but on Linux, since it began).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -118,12 +118,12 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         mean = differentiable_all_reduce(g.sum((0, 2, 3))) / count
         centred = g - mean[:, None, None]
         variance = differentiable_all_reduce(centred.square().sum((0, 2, 3))) / count
-        self._track(mean.detach(), variance.detach(), float(count))
+        self._track(mean.detach(), variance.detach(), count)  # as a tensor: a number would wait for the device
         scale = self.weight / torch.sqrt(variance + self.eps)
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(precision)
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, count: float) -> None:
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         """Running statistics as nn.BatchNorm2d keeps them, with the unbiased variance."""
         assert self.running_mean is not None
         assert self.running_var is not None

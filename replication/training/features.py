@@ -65,6 +65,7 @@ class FrozenPrefix:
         """Take `module`, the next of the network, into the prefix."""
         module.eval()
         module.requires_grad_(False)
+        module.zero_grad(set_to_none=True)  # gradients would only take room
         # A copy in which nothing is folded would only take room.
         folds = self._fast and self.fixed and has_foldable_norms(module)
         self.modules.append(fold_batch_norms(module) if folds else module)

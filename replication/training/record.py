@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from replication.training.checkpoint import Snapshot
-from replication.training.device import peak_memory
+from replication.training.device import forget_peak_memory, peak_memory
 from replication.training.distributed import rank, world
 from replication.training.features import SplitFeatures
 
@@ -62,6 +62,7 @@ class Recorder:
     def __init__(self, device: torch.device, observers: tuple[Observer, ...] = ()) -> None:
         self.rows: dict[str, list[Row]] = {kind: [] for kind in COLUMNS}
         self._device, self._observers = device, observers
+        forget_peak_memory(device)
         self._start = time.perf_counter()
         self.started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self.resumed = 0  # times that the run went on from a checkpoint

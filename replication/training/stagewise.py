@@ -115,6 +115,7 @@ class StagewiseTrainer:
                 checkpoints.visit(self.updates, self._snapshot)
         with recorder.timed("check"):
             weight, columns = self.booster.add(predict(learner, self.inputs))
+        learner.zero_grad(set_to_none=True)  # done: gradients would only take room
         self.learners.append(learner)
         self.weights.append(weight)
         self._measure(learner, index, weight)
@@ -128,7 +129,8 @@ class StagewiseTrainer:
         learner, seed = self._fresh_learner(index), stream_seed(self.session.seed, "modules", phase=index)
         self.batches.targets = self.booster.targets()
         self.batches.draw_by(self.booster.image_weights())
-        return learner, UpdateLoop(learner, self.booster.loss(), self.batches, optimizer, runtime, seed=seed)
+        loss = self.booster.loss().to(self.session.device)  # it may have a parameter of its own
+        return learner, UpdateLoop(learner, loss, self.batches, optimizer, runtime, seed=seed)
 
     def _snapshot(self) -> Snapshot:
         """Everything that the rest of the run depends on, and what is recorded so far."""

@@ -69,7 +69,8 @@ def make_store(count: int, example: Tensor, runtime: RuntimeParams, scratch: Pat
     if size <= runtime.memory_limit_gib * _GIB:
         return RowStore(torch.empty(shape, dtype=dtype, device=device), channels_last, device, "device")
     if device.type != "cpu" and size <= runtime.host_limit_gib * _GIB:
-        return RowStore(torch.empty(shape, dtype=dtype, pin_memory=True), channels_last, device, "host")
+        # Not pinned: PyTorch would take up to twice the room for that, and never give it back.
+        return RowStore(torch.empty(shape, dtype=dtype), channels_last, device, "host")
     if size <= runtime.disk_limit_gib * _GIB:
         rows = _mapped_rows(shape, dtype, size, scratch)
         if rows is not None:

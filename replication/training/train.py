@@ -101,6 +101,8 @@ def _train(
     checkpoint_folder: Path,
     observers: tuple[Observer, ...],
 ) -> None:
+    if experiment.runtime.compile == "always":
+        torch._dynamo.reset()  # it keeps so many compiled forms and no more: an earlier run here would change this one
     recorder = Recorder(device, observers)
     checkpoints = Checkpoints(checkpoint_folder, experiment.checkpoint)
     description = describe_run(experiment, data, method, seed, device)  # of the code as it is now, not hours later

@@ -273,3 +273,12 @@ def test_the_last_hypothesis_module_is_the_network():
         g = module(g)
     last = HypothesisFactory(network, "transition-blocks", 0, (3, 8, 8)).hypothesis(6)
     assert torch.equal(last.eval()(g), network(images))
+
+
+def test_building_leaves_every_global_generator_as_it_was(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _seed: pytest.fail("seeds the GPUs"))
+    before = torch.get_rng_state()
+    network = build_network(SMALL, (3, 8, 8), 4, 0)
+    build_weak_learner(SMALL, (3, 8, 8), 4, 0)
+    HypothesisFactory(network, "linear", 0, (3, 8, 8)).hypothesis(0)
+    assert torch.equal(torch.get_rng_state(), before)

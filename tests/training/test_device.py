@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import mmap
 import subprocess
+import sys
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
+from replication.config import load_experiment
+from replication.errors import TrainingError
 from replication.training import device
-from replication.training.device import describe_git, describe_hardware
+from replication.training.device import (
+    choose_device,
+    describe_git,
+    describe_hardware,
+    forget_peak_memory,
+    peak_memory,
+)
 
 _SETTINGS = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false")
 
@@ -86,3 +97,26 @@ def test_processors_of_one_name_are_told_apart(tmp_path, monkeypatch, text, name
 
 def test_without_a_description_of_the_processor_none_is_invented(tmp_path) -> None:
     assert device._processor(tmp_path / "missing") == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system lets the peak begin anew")
+def test_the_peak_of_memory_is_that_of_what_comes_after() -> None:
+    size, cpu = 300 * 2**20, torch.device("cpu")
+    forget_peak_memory(cpu)
+    with mmap.mmap(-1, size) as held:
+        for start in range(0, size, mmap.PAGESIZE):
+            held[start] = 1
+        with_it = peak_memory(cpu)
+    assert peak_memory(cpu) >= with_it, "a peak stays"
+    forget_peak_memory(cpu)
+    assert peak_memory(cpu) < with_it - size / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"), [("cpu", "a C++ compiler; install g++"), ("cuda", "a C compiler; install")]
+)
+def test_compiling_without_a_compiler_is_refused_before_training(monkeypatch, name: str, needed: str) -> None:
+    monkeypatch.setattr(device.shutil, "which", lambda _name: None)
+    runtime = load_experiment("digits", Path(__file__).parents[2] / "params.yaml").runtime
+    with pytest.raises(TrainingError, match=needed.replace("+", r"\+")):
+        choose_device(attrs.evolve(runtime, device=name, compile="always"))

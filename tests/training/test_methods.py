@@ -377,12 +377,17 @@ def test_every_method_trains_on_cuda(experiment, digits, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(
-    ("method", "weak_learners"),
-    [("boostresnet", {}), ("e2e", {}), ("adaboost-mm", {}), ("adaboost-mm", {"adaboost_training": "resampled"})],
-)
-def test_same_seed_same_bytes_on_cuda(experiment, digits, tmp_path, method, weak_learners):
+    ("method", "changes"),
+    [
+        ("boostresnet", {}), ("e2e", {}), ("adaboost-mm", {}),
+        ("adaboost-mm", {"weak_learners": {"adaboost_training": "resampled"}}),
+        ("adaboost-mm", {"weak_learners": {"adaboost_training": "resampled"},
+                         "boostresnet": {"oracle_loss": "exponential"}}),
+    ],
+)  # fmt: skip
+def test_same_seed_same_bytes_on_cuda(experiment, digits, tmp_path, method, changes):
     """With cuDNN's deterministic kernels, on one device and one version of everything."""
-    wanted = changed(experiment, {"runtime": {"device": "cuda"}, "weak_learners": weak_learners})
+    wanted = changed(experiment, {"runtime": {"device": "cuda"}, **changes})
     first, again = (train(wanted, digits, method, 0, tmp_path / name) for name in ("first", "again"))
     for name in DETERMINED_BY_SEED:
         assert (first / name).read_bytes() == (again / name).read_bytes(), name

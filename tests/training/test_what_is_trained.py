@@ -53,6 +53,17 @@ def source(session: Session, seed: int = 0, phase: int = 0) -> BatchSource:
     return batches
 
 
+def test_what_is_done_keeps_no_gradients(session):
+    opened = session()
+    train_boostresnet(opened)
+    frozen = [parameter for module in list(opened.network.rounds)[:-1] for parameter in module.parameters()]
+    assert frozen and all(parameter.grad is None for parameter in frozen)
+    opened = session()
+    trainer = StagewiseTrainer(opened, AdaBoostMMBooster(opened.train.labels, 10))
+    trainer.train()
+    assert trainer.learners and all(one.grad is None for learner in trainer.learners for one in learner.parameters())
+
+
 # Losses, on numbers that can be followed by hand.
 
 LOGITS = torch.tensor([[math.log(2), 0.0, 0.0], [0.0, math.log(3), 0.0]])  # softmax: 1/2, 1/4, 1/4; 1/5, 3/5, 1/5
