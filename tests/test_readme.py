@@ -757,7 +757,9 @@ def label_boosting_in_prose() -> dict[str, list[float]]:
             *with_range(gaps_to_variants(*LARGER[1]), 100 * fmean(seeds("cifar10", "relation-features"))),
         ],
         r"learners add up to (\S+), (\S+) and (\S+) % of the test images right there": resampled,
-        r"\(seeds 0, 1, 2\), (\S+) points more than BoostResNet \(seeds (\S+) to (\S+); decided, so": mean_and_range(ahead),
+        r"\(seeds 0, 1, 2\), (\S+) points more than BoostResNet \(seeds (\S+) to (\S+); decided, so": mean_and_range(
+            ahead
+        ),
         r"by BoostResNet's loss is ahead of it \((\S+) points, decided\)": [fmean(ahead)],
         r"\(decided; (\S+) over gradient boosting without shrinkage\)": [fmean(over_unshrunk)],
         r"every stage it recovers (\S+) points on CIFAR-10 \(decided\), where BoostResNet is then (\S+) points ahead "
