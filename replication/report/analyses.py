@@ -16,6 +16,8 @@ from replication.run_directory import is_analysed
 
 SCHEMA = 1
 ANALYSIS = "analysis.json"
+# The section of analysis.json that sums a table up, where it has not the table's name.
+_SECTIONS = {"deletions": "lesions"}
 
 
 @attrs.frozen
@@ -45,9 +47,12 @@ class Analysis:
         """
         path = self.run.path / "analysis" / f"{table}.csv"
         try:
-            return _read(path)
+            rows = _read(path)
         except ResultsError as error:
             raise ResultsError(f"{error}; {_mend(self.run)}") from None
+        if not rows and self.summary.values.get(_SECTIONS.get(table, table)):
+            raise ResultsError(f"{path} has no rows; {_mend(self.run)}")
+        return rows
 
     def column(self, table: str, name: str) -> np.ndarray:
         """A column of numbers, (rows,); NaN where a cell is empty or no number.

@@ -213,6 +213,7 @@ def test_the_article_asks_for_the_numbers_there_are() -> None:
     [
         (lambda folder: (folder / "analysis/paths.csv").unlink(), "analysis/paths.csv"),
         (lambda folder: (folder / "analysis/paths.csv").write_text("length\n1\n"), "field 'share' is missing"),
+        (lambda folder: (folder / "analysis/paths.csv").write_text("length,sha"), "analysis/paths.csv has no rows"),
         (lambda folder: edit_json(folder / "analysis.json", lambda v: v.update(seed=9)), "seed must be 0, got 9"),
         (lambda folder: edit_json(folder / "analysis.json", lambda v: v.update(budget=1.0)), "budget must be 0.02, "),
         (
