@@ -706,8 +706,7 @@ def label_boosting_in_prose() -> dict[str, list[float]]:
         if row["variant"] == "adaboost-resampled-full-length"
     ]
     ahead = [theirs - ours for ours, theirs in zip(boosted, resampled, strict=True)]
-    interval = student_interval(ahead)
-    assert interval and interval[0] > 0, "decided"
+    assert decided(ahead) and fmean(ahead) > 0
     assert max(fmean(less), fmean(more)) < 0.5, "within half a point"
     over_unshrunk = gaps_to_variants("cifar10", "gradient-boosting", "larger-weak-learners-no-shrinkage")
     with_it = gaps_to_variants("cifar10", "gradient-boosting", "larger-weak-learners")
@@ -782,8 +781,7 @@ def gaps_to_variants(dataset: str, method: str, variant: str) -> list[float]:
     rows = [row for row in table(f"results/{dataset}/ablations.csv") if row["variant"] == variant]
     theirs = [100 * float(row["test_accuracy"]) for row in rows if row["method"] == method]
     found = [one - other for one, other in zip(final(f"{dataset}/boostresnet", "test"), theirs, strict=True)]
-    interval = student_interval(found)
-    assert interval and (interval[0] * interval[1] > 0) == (dataset == "cifar10")
+    assert decided(found) == (dataset == "cifar10")
     return found
 
 

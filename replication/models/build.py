@@ -16,6 +16,9 @@ The MLP reading on MNIST: 10 blocks (10 * (2 * 784 * 1,024 + 1,024 + 784)) + lin
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import attrs
 import torch
 from torch import nn
@@ -26,6 +29,14 @@ from replication.models.modes import evaluating
 from replication.models.resnet import ConvolutionalStem, Head, MLPBlock, PlainBlock, ReleasedBlock, ResNet
 
 STAGES = 3
+
+
+@contextlib.contextmanager
+def initialised_by(seed: int) -> Iterator[None]:
+    """Modules made inside have the weights that `seed` gives; the global generators are left as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
+        yield
 
 
 def build_network(model: ModelParams, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> ResNet:
@@ -41,8 +52,7 @@ def build_network(model: ModelParams, image_shape: tuple[int, int, int], num_cla
         ConfigError: the reading cannot have so few blocks.
     """
     builders = {"released": _released, "paper-text": _paper_text, "mlp": _mlp}
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
+    with initialised_by(seed):
         return builders[model.reading](model, image_shape, num_classes)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.config import ModelParams
-from replication.models.build import STAGES, build_network
+from replication.models.build import STAGES, build_network, initialised_by
 from replication.models.resnet import ConvolutionalStem, Head, ReleasedBlock, ResNet
 
 
@@ -33,8 +33,7 @@ def build_weak_learner(
         return build_network(ModelParams(model.reading, STAGES, model.width), image_shape, num_classes, seed)
     if model.reading != "released":
         return build_network(ModelParams(model.reading, 1, model.width), image_shape, num_classes, seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
+    with initialised_by(seed):
         parts = [ConvolutionalStem(image_shape[0], model.width), ReleasedBlock(model.width, model.width, stride=1)]
         head = Head(model.width, num_classes, pool=True)
     return ResNet(parts, ["stem", "block1"], head, stage_starts=(), flatten=False)

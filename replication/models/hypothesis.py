@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
-from replication.models.build import layer_table
+from replication.models.build import initialised_by, layer_table
 from replication.models.resnet import Head, ResNet
 
 
@@ -89,8 +88,7 @@ class HypothesisFactory:
             of_last_stage = all(start <= module for start in self._network.stage_starts)
             averaged = self._network.head.pool if of_last_stage else self._kind != "linear-flattened"
             pool, weight = len(shape) == 3 and averaged, self._network.head.linear.weight
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(self._seed + (module if self._kind == "linear-anew" else 0))
+            with initialised_by(self._seed + (module if self._kind == "linear-anew" else 0)):
                 head = Head(shape[0] if pool else math.prod(shape), weight.shape[0], pool=pool)
             self._heads[module] = head.to(weight.device)
         return self._heads[module]

@@ -47,8 +47,7 @@ class UpdateLoop:
         self._forward = _compiled(model, self._device.type) if runtime.compile == "always" else model
         self._clamp = params.gradient_clamp
         # The fused kernel is one pass over the parameters instead of a dozen; same arithmetic up to rounding.
-        self._fused = runtime.fast
-        self._optimizer = torch.optim.Adam(self._parameters, lr=params.learning_rate, fused=self._fused)
+        self._optimizer = torch.optim.Adam(self._parameters, lr=params.learning_rate, fused=runtime.fast)
         self._autocast = forward_precision(self._device.type, runtime)
 
     def run(self, updates: int, where: str = "") -> int:
@@ -120,7 +119,7 @@ class UpdateLoop:
             # In the parameter's own memory layout, which the fused kernel takes for granted.
             like = tensor if tensor.shape != parameter.shape or moment == "step" else parameter
             # Adam counts its steps on the CPU, but for the fused kernel.
-            device = "cpu" if moment == "step" and not self._fused else parameter.device
+            device = "cpu" if moment == "step" and not self._optimizer.defaults["fused"] else parameter.device
             kept = torch.empty_like(like, dtype=tensor.dtype, device=device, requires_grad=False)
             self._optimizer.state[parameter][moment] = kept.copy_(tensor)
 
