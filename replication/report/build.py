@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 
 from replication.config import DATASETS
-from replication.errors import ResultsError
+from replication.errors import ConfigError
 from replication.files import atomic_path
 from replication.report.ablations import latex_ablations, load_ablations
 from replication.report.analyses import load_analyses
@@ -35,10 +35,11 @@ def build_report(
         The files written, each whole or not at all; what an earlier build left and this one does not make is removed.
 
     Raises:
-        ResultsError: the dataset is unknown, or a published result is malformed.
+        ConfigError: the dataset is unknown.
+        ResultsError: a published result is malformed.
     """
     if dataset not in DATASETS:
-        raise ResultsError(f"unknown dataset '{dataset}'; choose one of {', '.join(DATASETS)}")
+        raise ConfigError(f"unknown dataset '{dataset}'; choose one of {', '.join(DATASETS)}")
     results, cost = load_results(dataset, results_root), load_cost(dataset, results_root)
     analyses, verdicts = load_analyses(results), load_verdicts(dataset, results_root)
     depth, ablations = load_depth(dataset, results_root), load_ablations(dataset, results_root)

@@ -176,6 +176,7 @@ def print_summary(dataset: str, results_root: Path = Path("results"), console: C
         ResultsError: a published result is malformed.
     """
     table = results_table(load_results(dataset, results_root), load_cost(dataset, results_root))
+    judged = applying(load_verdicts(dataset, results_root))  # everything is read before a line is printed
     console = console or Console()
     title = f"{DATASET_LABELS[dataset]} · budget {budget_text(table.budgets)} · data: {data_mark(table)}"
     view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -188,6 +189,5 @@ def print_summary(dataset: str, results_root: Path = Path("results"), console: C
     console.print(view)
     for sentence in notes([table], shown):
         console.print(sentence, style="dim", markup=False, highlight=False)
-    judged = applying(load_verdicts(dataset, results_root))
     if judged:
         console.print(f"Claims judged on {DATASET_LABELS[dataset]}: {counted(judged)}.", markup=False, highlight=False)

@@ -141,7 +141,8 @@ def load_other_budgets(dataset: str, results_root: Path = Path("results")) -> di
 
 def load_run(path: Path, dataset: str, method: str, seed: int, again: str = "") -> Run:
     """One published run from its folder, checked to be the run that the folder's name promises."""
-    mend = f"publish it again: {again or f'python -m replication evaluate {dataset} {method} --seed {seed}'}"
+    publish = again or f"python -m replication evaluate {dataset} {method} --seed {seed}"
+    mend = f"publish it again: {publish}; or bring the committed one back: git restore {path}"
     for name in FILES:
         if not (path / name).is_file():
             raise ResultsError(f"{path / name} is missing; {mend}")

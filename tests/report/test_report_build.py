@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from replication.config import DATASETS
-from replication.errors import ReplicationError, ResultsError
+from replication.errors import ConfigError, ReplicationError, ResultsError
 from replication.report import compile as report_compile
 from replication.report.build import build_report
 from replication.report.claims import load_criteria
@@ -147,7 +147,7 @@ def test_colours_and_markers_tell_methods_apart() -> None:
 
 
 def test_bad_input_gives_one_line(tree: Path, tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="unknown dataset 'imagenet'; choose one of digits"):
+    with pytest.raises(ConfigError, match="unknown dataset 'imagenet'; choose one of digits"):
         build_report("imagenet", tree, tmp_path)
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ReplicationError, match="cannot write"):
