@@ -259,7 +259,10 @@ def cost_in_prose() -> dict[str, list[float]]:
         ],
         r"Memory is (\S+) times less only": mnist[1:],
         r"less only: (\S+) MiB in every block against (\S+), and (\S+) of": [each / 2**20 for each in memory_on_mnist],
-        r"on CIFAR-10 (\S+) times less, on MNIST (\S+) and on digits (\S+)\. A whole run": memory_less,
+        r"on CIFAR-10 (\S+) times less, on MNIST (\S+) and on digits (\S+)\. The weights": memory_less,
+        r"only those were held, MNIST's would need (\S+) times less, where T is 10": [
+            on_mnist["end_to_end"]["memory"]["total"] / (last["total"] - last["weights"] + last["optimiser"] / 2)
+        ],  # Adam has two moments for each weight that is trained
     }
 
 
@@ -358,6 +361,27 @@ def runs_in_prose() -> dict[str, list[float]]:
         ]
         for split in ("test", "validation", "exact_test")
     }
+    more_updates = {
+        updates: {
+            split: [
+                after - before
+                for after, before in zip(
+                    final(f"{refined_runs}/boostresnet-refined", split),
+                    final(LONGER.format(budget) + "/boostresnet", split),
+                    strict=True,
+                )
+            ]
+            for split in ("test", "exact_test", "validation")
+        }
+        for updates, refined_runs, budget in (
+            ("4,000", "cifar10", 0.016),
+            ("8,000", LONGER.format(0.016), 0.032),
+            ("16,000", LONGER.format(0.032), 0.064),
+        )
+    }
+    assert {
+        (updates, split) for updates, gains in more_updates.items() for split in gains if not decided(gains[split])
+    } == {("8,000", "test"), ("16,000", "test")}
     sets = {one.budget: [differences(one, cost, "validation", too=too) for too in (False, True)] for one in budgets}
     by_first, by_further = ([-100 * fmean(both[which]) for both in sets.values()] for which in (0, 1))
     # What README and ANSWERS call decided of all these.
@@ -447,8 +471,8 @@ def runs_in_prose() -> dict[str, list[float]]:
         r"network has (\S+) on the official images and end-to-end training (\S+)\. Whether": [
             official_and_all(LONGER.format(0.016), method)[0] for method in ("boostresnet-refined", "e2e")
         ],
-        r"On CIFAR-10 by (\S+) points on test and (\S+) on validation images\. End-to-end training, after .* all, is "
-        r"(\S+) and (\S+) points ahead": [
+        r"On CIFAR-10 by (\S+) points on test and (\S+) on validation images\. But .* End-to-end training, after .* "
+        r"all, is (\S+) and (\S+) points ahead": [
             refined - ends["cifar10"]["boostresnet"],
             gain_on_validation,
             ends["cifar10"]["e2e"] - refined,
@@ -463,6 +487,15 @@ def runs_in_prose() -> dict[str, list[float]]:
             - fmean(final(LONGER.format(budget) + "/boostresnet", split))
             for budget in (0.016, 0.032)
             for split in ("test", "validation")
+        ],
+        **{
+            rf"\| {updates} \| (\S+){undecided} \| (\S+) \| (\S+) \|": [
+                fmean(more_updates[updates][split]) for split in ("test", "exact_test", "validation")
+            ]
+            for updates, undecided in (("4,000", ""), ("8,000", r" \(undecided\)"), ("16,000", r" \(undecided\)"))
+        },
+        r"over block-wise training with as many, it gains (\S+) and (\S+)\. End-to-end": [
+            fmean(more_updates["4,000"][split]) for split in ("test", "validation")
         ],
         r"For 8,000 it is (\S+) points ahead of the second on .* \(seeds (\S+) to (\S+); decided\), (\S+) on test "
         r"images \(.*\) and (\S+) on the official ones \(": [
@@ -700,14 +733,18 @@ def label_boosting_in_prose() -> dict[str, list[float]]:
     bounds = [[float(row["bound"]) for row in each] for each in rounds]
     assert all(list(each) == sorted(each, reverse=True) for each in bounds), "falls in every round"
     assert {sum(bound >= 1 for bound in each) for each in bounds} == {1, 2}, "from the second or third on"
-    resampled = [
-        100 * float(row["test_accuracy"])
-        for row in table("results/mnist/ablations.csv")
-        if row["variant"] == "adaboost-resampled-full-length"
+    at_full_length = [
+        row for row in table("results/mnist/ablations.csv") if row["variant"] == "adaboost-resampled-full-length"
     ]
+    resampled = [100 * float(row["test_accuracy"]) for row in at_full_length]
     ahead = [theirs - ours for ours, theirs in zip(boosted, resampled, strict=True)]
     assert decided(ahead) and fmean(ahead) > 0
-    assert max(fmean(less), fmean(more)) < 0.5, "within half a point"
+    assert max(fmean(less), fmean(more), fmean(less) + fmean(more)) < 0.6, "the three end within 0.6 points"
+    on_validation = [
+        100 * float(row["validation_accuracy"]) - own
+        for row, own in zip(at_full_length, final("mnist/budgets/1/mnist/boostresnet", "validation"), strict=True)
+    ]
+    assert not decided(on_validation)
     over_unshrunk = gaps_to_variants("cifar10", "gradient-boosting", "larger-weak-learners-no-shrinkage")
     with_it = gaps_to_variants("cifar10", "gradient-boosting", "larger-weak-learners")
     recovered = [before - after for before, after in zip(with_it, over_unshrunk, strict=True)]
@@ -756,10 +793,12 @@ def label_boosting_in_prose() -> dict[str, list[float]]:
             *with_range(gaps_to_variants(*LARGER[1]), 100 * fmean(seeds("cifar10", "relation-features"))),
         ],
         r"learners add up to (\S+), (\S+) and (\S+) % of the test images right there": resampled,
+        r"on validation images (\S+) points more, undecided, and one claim": [fmean(on_validation)],
         r"\(seeds 0, 1, 2\), (\S+) points more than BoostResNet \(seeds (\S+) to (\S+); decided, so": mean_and_range(
             ahead
         ),
-        r"by BoostResNet's loss is ahead of it \((\S+) points, decided\)": [fmean(ahead)],
+        r"by BoostResNet's loss is ahead of it \((\S+) points on test images, decided; (\S+) on validation images, "
+        r"undecided\)": [fmean(ahead), fmean(on_validation)],
         r"\(decided; (\S+) over gradient boosting without shrinkage\)": [fmean(over_unshrunk)],
         r"every stage it recovers (\S+) points on CIFAR-10 \(decided\), where BoostResNet is then (\S+) points ahead "
         r"\(seeds (\S+) to (\S+); decided\)": [fmean(recovered), *mean_and_range(over_unshrunk)],

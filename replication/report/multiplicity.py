@@ -42,35 +42,50 @@ def rejected(p_values: Sequence[float]) -> list[bool]:
     return found
 
 
-def judged_means(verdicts: Sequence[Judged]) -> list[Judged]:
-    """The claims with a verdict for which Student's interval was asked, decided or not; not those that were added when
-    results had been seen, for a later question shall not weaken the answers to those that were there before.
+def judged_means(verdicts: Sequence[Judged], *, with_added: bool = False) -> list[Judged]:
+    """The claims with a verdict for which Student's interval was asked, decided or not.
+
+    Args:
+        with_added: those too that were added when results had been seen; by default not, for a later question shall
+            not weaken the answers to those that were there before.
     """
     return [
         one
         for one in verdicts
-        if one.interval_method == "Student" and one.verdict in (HOLDS, FAILS, INCONCLUSIVE) and not one.added
+        if one.interval_method == "Student"
+        and one.verdict in (HOLDS, FAILS, INCONCLUSIVE)
+        and (with_added or not one.added)
     ]
 
 
-def lost(verdicts: Sequence[Judged]) -> list[str]:
+def lost(verdicts: Sequence[Judged], *, with_added: bool = False) -> list[str]:
     """The ids of the claims that hold or fail each by itself, and are undecided with Holm's correction over the means
     above that were judged on the same dataset at the same budget.
     """
-    means, ranges = judged_means(verdicts), {one.id: one.range for one in load_criteria()}
+    means, ranges = judged_means(verdicts, with_added=with_added), {one.id: one.range for one in load_criteria()}
     kept = rejected([p_value(one.values, ranges[one.id]) for one in means])
     return [one.id for one, decided in zip(means, kept, strict=True) if one.verdict != INCONCLUSIVE and not decided]
 
 
 def corrected_text(verdicts: Sequence[Judged]) -> str:
-    """'8 means judged, 6 decided, 4 after Holm's correction (no longer: 4, relation-joint)'; empty where none is
-    decided.
+    """'8 means judged, 6 decided, 4 after Holm's correction (no longer: 4, relation-joint), and with those marked † 9,
+    7 and 4 (no longer: 4, 10-resampled, relation-joint)'; empty where none is decided.
     """
-    means = judged_means(verdicts)
-    decided = sum(one.verdict != INCONCLUSIVE for one in means)
-    if not decided:
+    means, everything = judged_means(verdicts), judged_means(verdicts, with_added=True)
+    if not _decided(means):
         return ""
-    gone = lost(verdicts)
-    which = f" (no longer: {', '.join(gone)})" if gone else ""
-    kept = f"{decided - len(gone)} after Holm's correction{which}"
-    return f"{quantity(len(means), 'mean')} judged, {decided} decided, {kept}"
+    kept = f"{_decided(means) - len(lost(verdicts))} after Holm's correction{_no_longer(lost(verdicts))}"
+    text = f"{quantity(len(means), 'mean')} judged, {_decided(means)} decided, {kept}"
+    if len(everything) == len(means):
+        return text
+    gone = lost(verdicts, with_added=True)
+    decided = _decided(everything)
+    return f"{text}, and with those marked † {len(everything)}, {decided} and {decided - len(gone)}{_no_longer(gone)}"
+
+
+def _decided(means: Sequence[Judged]) -> int:
+    return sum(one.verdict != INCONCLUSIVE for one in means)
+
+
+def _no_longer(gone: Sequence[str]) -> str:
+    return f" (no longer: {', '.join(gone)})" if gone else ""

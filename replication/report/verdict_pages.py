@@ -152,7 +152,7 @@ def _counts(sheets: Sequence[Sheet]) -> list[str]:
 def _corrected(sheets: Sequence[Sheet]) -> list[str]:
     """What remains when it counts that several questions were asked of the same runs."""
     texts = [f"{sheet.name}: {text}" for sheet in sheets if (text := corrected_text(sheet.verdicts))]
-    few = "Several means are judged on the same few runs; those marked † are not among what follows."
+    few = "Several means are judged on the same few runs; those marked † were added later and are counted apart."
     return [f"{few} {'; '.join(texts)}."] if texts else []
 
 

@@ -69,3 +69,7 @@ def test_a_verdict_near_its_limit_is_lost_among_others() -> None:
     assert corrected_text([open_]) == "" == corrected_text([])
     late = attrs.evolve(open_, added="after first results")
     assert lost([near, late]) == [] and judged_means([near, late]) == [near], "a later question weakens no answer"
+    assert lost([near, late], with_added=True) == ["10"], "but it is said what would be left with it"
+    assert corrected_text([near, late]) == (
+        "1 mean judged, 1 decided, 1 after Holm's correction, and with those marked † 2, 1 and 0 (no longer: 10)"
+    )
