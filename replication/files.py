@@ -18,6 +18,9 @@ from typing import Any
 
 from replication.errors import ReplicationError
 
+# It can only be read by setting it: once, before other threads make files, and never to a laxer one.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
 _ADVICE = {
     errno.ENOSPC: "no space left on the device; free some and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
@@ -74,7 +77,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         try:
             yield temporary
-            temporary.chmod(0o777 & ~_umask())
+            temporary.chmod(0o777 & ~_UMASK)
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _settle(file)
@@ -125,15 +128,9 @@ def check_writable(folder: Path) -> None:
 
 def _settle(file: Path) -> None:
     """Flush a file to the disk; temporary files are private, published ones follow the umask as any other does."""
-    file.chmod(0o666 & ~_umask())
+    file.chmod(0o666 & ~_UMASK)
     with file.open("rb") as stream:
         os.fsync(stream.fileno())
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def write_json(path: Path, value: Any) -> None:

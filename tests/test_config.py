@@ -113,6 +113,7 @@ def test_every_default_states_its_source(line):
         ("depth.blocks", [1, 1], r"depth\.blocks must be different whole numbers from 1 to 1000, got \[1, 1\]"),
         ("depth.blocks", [1, 1001], r"depth\.blocks must be different whole numbers from 1 to 1000"),
         ("cost.depths", [9, 10**8], r"cost\.depths must be different whole numbers from 1 to 1000"),
+        ("experiments.digits", False, r"experiments\.digits: must be a section of named values"),
         ("experiments.cifar100", {}, r"unknown dataset 'experiments\.cifar100'"),
         ("extra", {}, r"unknown section 'extra'"),
         ("cost.repetitions", 0, r"cost\.repetitions must be at least 1"),

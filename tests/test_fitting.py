@@ -318,6 +318,40 @@ def test_training_on_data_of_ones_own_goes_on_where_it_stopped(experiment, digit
         session = own_session(fresh(), digits, **alone)
         assert train_end_to_end(session, updates=3) == 3
         assert session.recorder.resumed == resumed
+    assert train_end_to_end(own_session(fresh(), digits, **alone), updates=5) == 5, "and is gone on from"
+    with pytest.raises(TrainingError, match="of 5 updates, more than the 4 asked for; give another folder"):
+        train_end_to_end(own_session(fresh(), digits, **alone), updates=4)
+    with pytest.raises(TrainingError, match="those of another method"):
+        train_end_to_end(own_session(fresh(), digits, **alone), updates=4, done=20)
+    for done in (-50, 2.5, True, "x"):
+        with pytest.raises(TrainingError, match="done must be a number of updates"):
+            train_end_to_end(own_session(fresh(), digits, **settings), updates=3, done=done)
+
+
+def test_checkpoints_are_of_what_the_modules_compute(experiment, digits, tmp_path, monkeypatch):
+    """A plain attribute and a forward of their own are in neither repr nor weights."""
+    monkeypatch.chdir(tmp_path)
+
+    class Scaled(PlainBlock):
+        def __init__(self, channels: int, scale: float) -> None:
+            super().__init__(channels)
+            self.scale = scale
+
+        def forward(self, g: Tensor) -> Tensor:
+            return self.scale * super().forward(g)
+
+    class Negated(Scaled):
+        def forward(self, g: Tensor) -> Tensor:
+            return -super().forward(g)
+
+    Negated.__qualname__, Negated.__name__ = Scaled.__qualname__, Scaled.__name__
+    settings = {"updates_per_block": 2, "experiment": experiment, "checkpoints": tmp_path / "mine"}
+    for resumed, block in ((0, Scaled), (0, Negated), (2, Scaled)):
+        for scale, found in ((1.0, resumed), (2.0, resumed)):
+            torch.manual_seed(3)
+            session = own_session(network(ConvolutionalStem(1, 4), block(4, scale), classes=10), digits, **settings)
+            train_boostresnet(session)
+            assert session.recorder.resumed == (1 if found else 0), (block.__mro__, scale)
 
 
 @pytest.mark.parametrize("train", [train_boostresnet, lambda session: train_end_to_end(session, updates=6)])

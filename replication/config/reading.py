@@ -171,7 +171,8 @@ def _values(dataset: str, path: Path) -> dict[str, Any]:
         if name not in DATASETS:
             raise ConfigError(f"{path}: unknown dataset {shown(f'experiments.{name}')}; {offered(name, DATASETS)}")
     defaults = mapping(document["defaults"], "defaults")
-    overrides = mapping(experiments.get(dataset) or {}, f"experiments.{dataset}")
+    given = experiments.get(dataset)
+    overrides = mapping({} if given is None else given, f"experiments.{dataset}")
     # On their own first: a mistake in the defaults is one even where this dataset overrides it.
     common = {section: document[section] for section in COMMON}
     for section in COMMON:

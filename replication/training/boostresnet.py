@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from replication.boosting.multiclass import BoostingState, RoundStatistics, oracle_loss
 from replication.config import BoostResNetParams
+from replication.errors import TrainingError
 from replication.models.hypothesis import HypothesisFactory, HypothesisModule
 from replication.training.checkpoint import Snapshot, capture, join, progress_of, reinstate
 from replication.training.features import BatchSource
@@ -154,6 +155,11 @@ class BoostResNetTrainer:
             if made and (self._done % check == 0 or self._done == limit):
                 with self.session.recorder.timed("check"):
                     outputs = self.algorithm.outputs(predict(hypothesis, self.features))
+                    if not bool(outputs.isfinite().all()):  # a NaN would pass for a perfect edge
+                        raise TrainingError(
+                            f"{self.session.network.names[block]}, after update {self.updates}: outputs on training "
+                            "images are not finite numbers any more; lower optimizer.learning_rate"
+                        )
                     statistics = self.state.measure(outputs)
                 if statistics.gamma > params.gamma_threshold or self._done == limit:
                     self._record_evaluation(hypothesis, block)

@@ -41,7 +41,10 @@ def choose_device(runtime: RuntimeParams) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:  # one process per GPU, as torchrun starts them
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
+        local = os.environ["LOCAL_RANK"]
+        if not local.isascii() or not local.isdecimal():
+            raise TrainingError(f"LOCAL_RANK={local} is no number of a GPU; unset it, or start with torchrun")
+        name = f"cuda:{local}"
     device = torch.device(name)
     if runtime.compile == "always" and device.type in _COMPILERS:
         language, package, names = _COMPILERS[device.type]

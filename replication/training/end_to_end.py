@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from replication.errors import TrainingError
 from replication.training.checkpoint import Snapshot, join, progress_of
 from replication.training.features import BatchSource
 from replication.training.lengths import boostresnet_updates, check_length
@@ -12,7 +13,7 @@ from replication.training.seeds import stream_seed
 from replication.training.session import Session
 from replication.training.update import UpdateLoop
 
-_METHOD = "end to end"
+_METHOD, _REFINEMENT = "end to end", "refinement"
 
 
 def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
@@ -27,14 +28,17 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
         Gradient updates in total, those already done counted in.
 
     Raises:
-        TrainingError: `updates` is no positive integer, the session has been trained in already, other than to what is
-            `done`, or the checkpoints are another method's.
+        TrainingError: `updates` is no positive integer or `done` a negative one, the session has been trained in
+            already though nothing is `done`, or the checkpoints are another method's or of more updates.
     """
     check_length("updates", updates)
+    if type(done) is not int or done < 0:
+        raise TrainingError(f"done must be a number of updates, a whole one from 0 on; got {done!r:.40}")
     if not done:
         session.check_unused()
     experiment, network, checkpoints = session.experiment, session.network, session.checkpoints
     network.requires_grad_(True)
+    method = _REFINEMENT if done else _METHOD
     images, phase = session.prefix(), int(done > 0)
     batches = BatchSource(
         session.features(session.train, images),
@@ -59,7 +63,7 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
 
     def snapshot() -> Snapshot:
         return join(
-            progress=Snapshot(values={"method": _METHOD, "done": done}),
+            progress=Snapshot(values={"method": method, "done": done}),
             network=Snapshot(network.state_dict()),
             batches=batches.snapshot(),
             loop=loop.snapshot(),
@@ -68,7 +72,11 @@ def train_end_to_end(session: Session, updates: int, *, done: int = 0) -> int:
 
     saved = checkpoints.load()
     if saved is not None:
-        done = progress_of(saved, _METHOD)["done"]
+        done = progress_of(saved, method)["done"]
+        if done > end:
+            raise TrainingError(
+                f"the checkpoints are of {done} updates, more than the {end} asked for; give another folder"
+            )
         network.load_state_dict(saved.part("network").tensors)
         batches.restore(saved.part("batches"))
         loop.restore(saved.part("loop"))

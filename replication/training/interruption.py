@@ -23,6 +23,8 @@ def listen() -> None:
     """From now on SIGTERM and SIGINT ask to stop at the next update; a second one stops at once. What is ignored, as
     SIGINT is in a background job, stays so.
     """
+    global _asked
+    _asked = None  # what an earlier training in this process was asked
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _ask)

@@ -26,6 +26,6 @@ def end_to_end_updates(experiment: Experiment, rounds: int) -> int:
 
 
 def check_length(name: str, updates: object) -> None:
-    """TrainingError unless `updates`, which the caller calls `name`, is a positive integer."""
-    if type(updates) is not int or updates < 1:
-        raise TrainingError(f"{name} is {updates!r}; it counts gradient updates and must be an integer of at least 1")
+    """TrainingError unless `updates`, which the caller calls `name`, is a positive integer, of at most 10^9."""
+    if type(updates) is not int or not 1 <= updates <= 10**9:
+        raise TrainingError(f"{name} is {updates!r}; it counts gradient updates and must be an integer from 1 to 10**9")

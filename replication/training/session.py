@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import inspect
+import json
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 from safetensors.torch import save
+from torch import nn
 
 from replication.config import Experiment, load_defaults
 from replication.datasets import PreparedDataset
@@ -175,8 +179,24 @@ def _determines(session: Session, data: PreparedDataset) -> dict[str, Any]:
     return what_determines(session.experiment, data, session.device) | {
         "seed": session.seed,
         "network": [repr(network), network.names, network.stage_starts, network.flatten],
+        "modules": {name: _as_written(module) for name, module in network.named_modules()},
         "weights": hashlib.sha256(save(weights_of(network))).hexdigest(),
     }
+
+
+def _as_written(module: nn.Module) -> list[Any]:
+    """What a module computes beside its weights: the source of its classes, but PyTorch's, and its plain attributes."""
+    sources = []
+    for each in type(module).__mro__:
+        if each.__module__.partition(".")[0] not in ("torch", "builtins"):
+            with contextlib.suppress(OSError, TypeError):  # typed in, or compiled
+                sources.append(inspect.getsource(each))
+    attributes = {}
+    for name, value in vars(module).items():
+        if not name.startswith("_") and name != "training":
+            with contextlib.suppress(TypeError, ValueError):
+                attributes[name] = json.dumps(value)
+    return [sources, attributes]
 
 
 def placed(network: ResNet, experiment: Experiment, device: torch.device) -> ResNet:

@@ -60,7 +60,7 @@ def train_hist_gradient_boosting(session: Session, data: PreparedDataset) -> Out
     with threadpool_limits(session.experiment.runtime.threads):
         classifier.fit(_pixels(data.images["train"][chosen]), labels)
         batch = session.experiment.evaluation.batch_size
-        scores = {split: _scores(classifier, data.images[split], data.num_classes, batch) for split in SPLITS}
+        scores = {split: _scores(classifier, data.images[split], batch) for split in SPLITS}
     _record(session, data, scores)
     description: dict[str, Any] = {
         "blocks": 0,
@@ -84,9 +84,7 @@ def _pixels(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     return images.reshape(len(images), -1).astype(np.float64)
 
 
-def _scores(
-    classifier: HistGradientBoostingClassifier, images: npt.NDArray[np.uint8], classes: int, batch: int
-) -> Tensor:
+def _scores(classifier: HistGradientBoostingClassifier, images: npt.NDArray[np.uint8], batch: int) -> Tensor:
     """F (N, C), float32, for images (N, ...)."""
     parts = [
         classifier.decision_function(_pixels(images[start : start + batch])) for start in range(0, len(images), batch)
