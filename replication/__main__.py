@@ -280,7 +280,7 @@ def adopt(
     """
     from replication import adopt as adoption, tracking
 
-    for folder in folders:
+    for folder in adoption.in_order(folders):
         target, stage = adoption.adopt(folder, params, PREPARED, RUNS, other_code=other_code)
         if stage.startswith("budgets@"):
             print(f"{folder}: adopted as {target}; what is missing there is trained, and all of it published, by")

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from replication.config import METHODS, Experiment, Lists, load_budgets, load_ex
 from replication.datasets import PreparedDataset, load_prepared
 from replication.datasets.pairs import data_of_method
 from replication.errors import ReplicationError, ResultsError
-from replication.files import atomic_folder, read_csv
+from replication.files import atomic_folder, read_csv, read_json
 from replication.run_directory import WEIGHTS
 from replication.training.record import COLUMNS
 from replication.training.runs import load_model, load_tensors, read_description, run_folder
@@ -89,6 +90,21 @@ def adopt(
                 if path.name in _expected_files():
                     shutil.copyfile(path, temporary / path.name)
     return target, name
+
+
+def in_order(folders: Iterable[Path]) -> list[Path]:
+    """The run directories as they can be taken in one after the other: a refinement after the run it started from, on
+    which its stage depends.
+    """
+    return sorted(folders, key=_is_refinement)
+
+
+def _is_refinement(folder: Path) -> bool:
+    try:
+        description = read_json(folder / "run.json")
+    except ReplicationError:  # `adopt` says what is wrong with it
+        return False
+    return isinstance(description, dict) and description.get("method") == _REFINED
 
 
 def record(stage: str) -> None:

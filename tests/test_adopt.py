@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from replication.__main__ import app
-from replication.adopt import adopt, record
+from replication.adopt import adopt, in_order, record
 from replication.budgets import measure_budgets, measure_one
 from replication.config import load_budgets, load_experiment
 from replication.datasets.prepared import save_prepared
@@ -106,6 +106,15 @@ def test_a_refinement_is_recorded_by_its_own_stage(workspace, digits, trained):
     adopt(folder, Path("params.yaml"))  # beside no BoostResNet run; and beside its own:
     shutil.copytree(trained, "runs/digits/boostresnet/seed0")
     adopt(folder, Path("params.yaml"))
+
+
+def test_a_refinement_is_taken_in_after_the_run_it_started_from(workspace, digits, trained):
+    """In whatever order they are named: a shell's pattern has the refinement first."""
+    refined = train(load_experiment("digits"), digits, "boostresnet-refined", 0, trained.parents[2])
+    broken, missing = workspace / "broken", workspace / "missing"
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+    assert in_order([refined, broken, trained, missing]) == [broken, trained, missing, refined]
 
 
 def test_a_refinement_of_another_run_than_the_one_that_is_here_is_refused(workspace, digits, trained):
