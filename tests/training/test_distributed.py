@@ -93,7 +93,8 @@ def test_processes_draw_by_the_first_ones_weights(tmp_path):
         "from replication.training.distributed import as_the_first_has_it, join_group, leave_group, rank\n"
         "join_group('cpu')\n"
         "mine = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64) + rank()\n"
-        "print(rank(), mine.tolist(), as_the_first_has_it(mine).tolist(), mine.tolist(), flush=True)\n"
+        "line = f'{rank()} {mine.tolist()} {as_the_first_has_it(mine).tolist()} {mine.tolist()}'\n"
+        "print(line + '\\n', end='', flush=True)\n"  # in one piece: the processes share their output
         "leave_group()\n"
     )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
