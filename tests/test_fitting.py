@@ -346,12 +346,11 @@ def test_checkpoints_are_of_what_the_modules_compute(experiment, digits, tmp_pat
 
     Negated.__qualname__, Negated.__name__ = Scaled.__qualname__, Scaled.__name__
     settings = {"updates_per_block": 2, "experiment": experiment, "checkpoints": tmp_path / "mine"}
-    for resumed, block in ((0, Scaled), (0, Negated), (2, Scaled)):
-        for scale, found in ((1.0, resumed), (2.0, resumed)):
-            torch.manual_seed(3)
-            session = own_session(network(ConvolutionalStem(1, 4), block(4, scale), classes=10), digits, **settings)
-            train_boostresnet(session)
-            assert session.recorder.resumed == (1 if found else 0), (block.__mro__, scale)
+    for block, scale, resumed in ((Scaled, 1.0, 0), (Scaled, 2.0, 0), (Negated, 1.0, 0), (Scaled, 2.0, 1)):
+        torch.manual_seed(3)
+        session = own_session(network(ConvolutionalStem(1, 4), block(4, scale), classes=10), digits, **settings)
+        train_boostresnet(session)
+        assert session.recorder.resumed == resumed, (block.__mro__, scale)
 
 
 @pytest.mark.parametrize("train", [train_boostresnet, lambda session: train_end_to_end(session, updates=6)])

@@ -26,7 +26,7 @@ from replication.config import load_budgets, load_experiment
 from replication.datasets.sources import COLLECTIONS
 from replication.models.build import build_network, count_parameters
 from replication.models.ensemble import build_weak_learner
-from replication.report.budgets import differences, differences_at_equal_updates, load_budgeted
+from replication.report.budgets import differences, differences_at_equal_updates, load_budgeted, updates_worth
 from replication.report.comparisons import equal_operations_points, equal_updates_points, paired_accuracies
 from replication.report.costs import load_cost
 from replication.report.formats import quantity
@@ -384,6 +384,22 @@ def runs_in_prose() -> dict[str, list[float]]:
     } == {("8,000", "test"), ("16,000", "test")}
     sets = {one.budget: [differences(one, cost, "validation", too=too) for too in (False, True)] for one in budgets}
     by_first, by_further = ([-100 * fmean(both[which]) for both in sets.values()] for which in (0, 1))
+    boosted = [one for one in budgets if one.runs]
+    alone = {
+        split: [[100 * value for value in differences(one, cost, split, training_alone=True)] for one in boosted]
+        for split in ("validation", "test")
+    }
+    assert not any(decided(found) for each in alone.values() for found in each)
+    by_alone = {split: [fmean(found) for found in each] for split, each in alone.items()}
+    assert [value > 0 for value in by_alone["validation"]] == [False, True, True, False], "behind, ahead, ahead, behind"
+    worth = [[fmean(updates_worth(one, cost, training_alone=only)) for one in boosted] for only in (False, True)]
+    between = [whole - training for whole, training in zip(*worth, strict=True)]
+    assert max(between) - min(between) <= 1, "rounded"
+    second = [
+        [100 * value for value in differences(boosted[-1], cost, split, too=True, training_alone=True)]
+        for split in ("test", "validation")
+    ]
+    assert [decided(found) for found in second] == [True, False]
     # What README and ANSWERS call decided of all these.
     assert [decided(both[0]) for both in sets.values()] == [True, False, False, False]
     assert all(decided(both[1]) for both in sets.values())
@@ -496,6 +512,19 @@ def runs_in_prose() -> dict[str, list[float]]:
         },
         r"over block-wise training with as many, it gains (\S+) and (\S+)\. End-to-end": [
             fmean(more_updates["4,000"][split]) for split in ("test", "validation")
+        ],
+        r"at every length \((\S+) points behind, (\S+) and (\S+) ahead, (\S+) behind; undecided\)": [
+            *map(abs, by_alone["validation"])
+        ],
+        r"alone, BoostResNet is (\S+) points behind, (\S+) and (\S+) ahead and (\S+) behind on validation images, "
+        r"and (\S+), (\S+), (\S+) and (\S+) ahead on test": [
+            *map(abs, by_alone["validation"]),
+            *by_alone["test"],
+        ],
+        r"as many operations as (\S+) end-to-end updates at every length, beside "
+        rf"{worth[1][0]:.0f}, {worth[1][1]:.0f}, {worth[1][2]:,.0f} and {worth[1][3]:,.0f} for": [between[0]],
+        r"640 updates a block (\S+) ahead on test images, decided, and (\S+) behind on validation images, undecided": [
+            abs(fmean(found)) for found in second
         ],
         r"For 8,000 it is (\S+) points ahead of the second on .* \(seeds (\S+) to (\S+); decided\), (\S+) on test "
         r"images \(.*\) and (\S+) on the official ones \(": [

@@ -126,30 +126,33 @@ def tables_of_others(budgets: Sequence[Budgeted], cost: Cost | None) -> list[Res
     ]
 
 
-def updates_worth(budgeted: Budgeted, cost: Cost | None) -> list[int]:
+def updates_worth(budgeted: Budgeted, cost: Cost | None, *, training_alone: bool = False) -> list[int]:
     """How many end-to-end updates make as many operations as each run under a budget; empty where not counted."""
-    made = [operations(run, cost) for run in budgeted.runs] if cost else []
+    made = [operations(run, cost, training_alone=training_alone) for run in budgeted.runs] if cost else []
     return [round(rounds[-1]) for rounds in made if rounds]
 
 
-def differences(budgeted: Budgeted, cost: Cost | None, split: str = "test", *, too: bool = False) -> list[float]:
+def differences(
+    budgeted: Budgeted, cost: Cost | None, split: str = "test", *, too: bool = False, training_alone: bool = False
+) -> list[float]:
     """Accuracy of BoostResNet less that of end to end at as many operations, both on the images of `split` behind the
     curves; for the seeds whose end-to-end run was evaluated before and after.
 
     Args:
         too: by the second of those end-to-end runs whose curves reach that far, if there are two; else by the first.
+        training_alone: by the operations of BoostResNet's updates, without those of checks and outputs to store.
     """
-    reaching = _reaching(budgeted, cost)[int(too) :]
+    reaching = _reaching(budgeted, cost, training_alone)[int(too) :]
     if not reaching:
         return []
-    points = equal_operations_points(reaching[0], cost)
+    points = equal_operations_points(reaching[0], cost, training_alone=training_alone)
     return [ours - theirs for ours, theirs in paired_accuracies(reaching[0], points, split)]
 
 
-def _reaching(budgeted: Budgeted, cost: Cost | None) -> list[DatasetResults]:
+def _reaching(budgeted: Budgeted, cost: Cost | None, training_alone: bool = False) -> list[DatasetResults]:
     """Those of `compared` and `compared_too`, in this order, with a value of end to end at as many operations."""
     both = (budgeted.compared, budgeted.compared_too)
-    return [results for results in both if equal_operations_points(results, cost)]
+    return [results for results in both if equal_operations_points(results, cost, training_alone=training_alone)]
 
 
 def differences_at_equal_updates(budgeted: Budgeted, budgets: Sequence[Budgeted], split: str = "test") -> list[float]:

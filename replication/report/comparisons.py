@@ -147,15 +147,19 @@ def compared_at(results: DatasetResults) -> str:
 
 
 def equal_operations_points(
-    results: DatasetResults, cost: Cost | None, *, refined: bool = False
+    results: DatasetResults, cost: Cost | None, *, refined: bool = False, training_alone: bool = False
 ) -> list[tuple[Run, HistoryPoint]]:
     """End-to-end runs as they were when their updates had taken the floating-point operations that BoostResNet took,
     or BoostResNet and its refinement, for the seeds that both have, with curves of the same images: between two points
     of the curve, on the straight line from one to the other.
+
+    Args:
+        refined: whether the refinement is counted.
+        training_alone: as in `operations`.
     """
     found = []
     for run, boosted in _pairs(results):
-        made = operations(boosted, cost) if cost else ()
+        made = operations(boosted, cost, training_alone=training_alone) if cost else ()
         further = _refinement(results, boosted) if refined else 0
         point = _between(run, round(made[-1]) + further) if made and further is not None else None
         if point is not None:
@@ -202,7 +206,7 @@ def around(points: Sequence[Point], gradient_updates: int) -> tuple[Point, Point
     return before, after, (gradient_updates - before.gradient_updates) / apart if apart else 0.0
 
 
-def operations(boosted: Run, cost: Cost) -> tuple[float, ...]:
+def operations(boosted: Run, cost: Cost, *, training_alone: bool = False) -> tuple[float, ...]:
     """The floating-point operations of a BoostResNet run up to the end of each round, in end-to-end updates that make
     as many; empty where the cost was measured on another network, another batch size or without counting, or where
     augmented views were stored, since nothing counts their making.
@@ -210,6 +214,9 @@ def operations(boosted: Run, cost: Cost) -> tuple[float, ...]:
     Counted are its updates and what comes between them, on stored outputs: at every check of gamma all training images
     go through the new module and its classifier, and at a round's end once more through the module, whose outputs are
     stored.
+
+    Args:
+        training_alone: count its updates and nothing between them.
     """
     blocks = {block.module: block for block in cost.blocks}
     whole = cost.end_to_end_flops
@@ -228,7 +235,7 @@ def operations(boosted: Run, cost: Cost) -> tuple[float, ...]:
         between = _flops_between(boosted, entry.gradient_updates, block) if block else None
         if update is None or between is None:
             return ()
-        total += entry.gradient_updates * update + between
+        total += entry.gradient_updates * update + (0.0 if training_alone else between)
         made.append(total / whole)
     return tuple(made)
 

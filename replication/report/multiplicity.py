@@ -71,21 +71,19 @@ def corrected_text(verdicts: Sequence[Judged]) -> str:
     """'8 means judged, 6 decided, 4 after Holm's correction (no longer: 4, relation-joint), and with those marked † 9,
     7 and 4 (no longer: 4, 10-resampled, relation-joint)'; empty where none is decided.
     """
-    means, everything = judged_means(verdicts), judged_means(verdicts, with_added=True)
-    if not _decided(means):
+    judged, decided, kept, gone = _counts(verdicts, with_added=False)
+    if not decided:
         return ""
-    kept = f"{_decided(means) - len(lost(verdicts))} after Holm's correction{_no_longer(lost(verdicts))}"
-    text = f"{quantity(len(means), 'mean')} judged, {_decided(means)} decided, {kept}"
-    if len(everything) == len(means):
+    text = f"{quantity(judged, 'mean')} judged, {decided} decided, {kept} after Holm's correction{gone}"
+    everything = _counts(verdicts, with_added=True)
+    if everything[0] == judged:
         return text
-    gone = lost(verdicts, with_added=True)
-    decided = _decided(everything)
-    return f"{text}, and with those marked † {len(everything)}, {decided} and {decided - len(gone)}{_no_longer(gone)}"
+    judged, decided, kept, gone = everything
+    return f"{text}, and with those marked † {judged}, {decided} and {kept}{gone}"
 
 
-def _decided(means: Sequence[Judged]) -> int:
-    return sum(one.verdict != INCONCLUSIVE for one in means)
-
-
-def _no_longer(gone: Sequence[str]) -> str:
-    return f" (no longer: {', '.join(gone)})" if gone else ""
+def _counts(verdicts: Sequence[Judged], *, with_added: bool) -> tuple[int, int, int, str]:
+    """How many means are judged, decided, and decided with Holm's correction; which are not any more, in words."""
+    means, gone = judged_means(verdicts, with_added=with_added), lost(verdicts, with_added=with_added)
+    decided = sum(one.verdict != INCONCLUSIVE for one in means)
+    return len(means), decided, decided - len(gone), f" (no longer: {', '.join(gone)})" if gone else ""

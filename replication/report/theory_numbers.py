@@ -129,6 +129,7 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
             "bounds": listed([significant(run.rounds[-1].bound, "", 2) for run in runs]),
             "train_errors": listed([significant(run.rounds[-1].train_error, "", 2) for run in runs]),
         }
+        texts |= _by_training_alone(budgeted, cost)
         values |= {f"budgets/{name}/{key}": text for key, text in texts.items()}
     if not budgets:
         return values
@@ -151,6 +152,16 @@ def budget_numbers(budgets: Sequence[Budgeted], cost: Cost | None) -> dict[str, 
             if further := differences(longest, cost, split, too=True):
                 values[f"budgets/compared/{split}/further"] = difference_text(further, _POINTS)
     return values
+
+
+def _by_training_alone(budgeted: Budgeted, cost: Cost | None) -> dict[str, str]:
+    """`worth`, and of it `training/worth`; `training/SPLIT`: BoostResNet against end to end by the latter."""
+    found = {split: differences(budgeted, cost, split, training_alone=True) for split in ("test", "validation")}
+    if not all(found.values()):
+        return {}
+    texts = {f"training/{split}": difference_text(values, _POINTS) for split, values in found.items()}
+    texts["training/worth"] = counts(updates_worth(budgeted, cost, training_alone=True), "")
+    return texts | {"worth": counts(updates_worth(budgeted, cost), "")}
 
 
 def _methods_text(others: Sequence[DatasetResults]) -> str:

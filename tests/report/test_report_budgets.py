@@ -83,6 +83,7 @@ def test_what_is_held_against_end_to_end(planted: Path) -> None:
     results, cost, budgets = load_results("digits", planted), load_cost("digits", planted), load(planted)
     assert [set(updates_worth(budgeted, cost)) for budgeted in budgets] == [{76}, {146}, {286}]
     assert differences(budgets[0], cost) == []
+    assert [set(updates_worth(one, cost, training_alone=True)) for one in budgets] == [{70}, {140}, {280}]
     for split in ("test", "validation"):
         found = differences(budgets[2], cost, split)
         assert len(found) == 3
@@ -92,6 +93,8 @@ def test_what_is_held_against_end_to_end(planted: Path) -> None:
             at = {point.gradient_updates: getattr(point, f"{split}_accuracy") for point in run.history}
             ours = getattr(budgets[2].runs[seed].history[-1], f"{split}_accuracy")
             assert difference == pytest.approx(ours - (at[200] + 0.86 * (at[300] - at[200])))
+            alone = differences(budgets[2], cost, split, training_alone=True)[seed]
+            assert alone == pytest.approx(ours - (at[200] + 0.8 * (at[300] - at[200])))
     assert all(updates_worth(budgeted, None) == differences(budgeted, None) == [] for budgeted in budgets)
     assert cost is not None
     for other in ({"auxiliary": "linear"}, {"batch_size": 10}, {"blocks": (*cost.blocks, cost.blocks[-1])}):
@@ -120,7 +123,9 @@ def test_numbers_for_the_prose(planted: Path) -> None:
         assert f"budgets/compared/{split}/further" not in numbers, "there are no other end-to-end runs"
         leader = "BoostResNet" if fmean(found) > 0 else "end to end"
         assert numbers[f"budgets/compared/{split}/words"].startswith(f"{leader} is ahead by ")
-    assert not [name for name in budget_numbers(budgets, None) if "compared" in name]
+    assert (numbers["budgets/last/worth"], numbers["budgets/last/training/worth"]) == ("286", "280")
+    assert "budgets/first/training/test" not in numbers, "end to end begins later"
+    assert not [name for name in budget_numbers(budgets, None) if "compared" in name or "training/" in name]
     assert not [name for name in budget_numbers(budgets[:2], cost) if "compared" in name], "no longer than its own"
     alone = attrs.evolve(budgets[2].compared, runs={"boostresnet": budgets[2].runs})  # nothing to be held against
     below = (attrs.evolve(budgets[1], own=False), attrs.evolve(budgets[2], own=True, compared=alone))
